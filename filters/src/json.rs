@@ -1,0 +1,586 @@
+//! A strict JSON reader that lends slices of what it reads. It builds no tree, so that a request of
+//! 30 MB costs one walk and no copy, and it reports byte offsets, so that a splice can be made in place.
+//!
+//! Invariants: it accepts exactly RFC 8259 (with a bound on nesting); it never panics, whatever the bytes;
+//! offsets are offsets into the slice it was given. Cost: one pass, no allocation, no recursion.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+/// Where the text stopped being JSON, and what was expected there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JsonError {
+    /// Byte offset of the first byte that does not fit.
+    pub offset: usize,
+    /// What would have fitted.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {} at byte {}", self.expected, self.offset)
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+type Result<T> = std::result::Result<T, JsonError>;
+
+/// What kind of value comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `{`
+    Object,
+    /// `[`
+    Array,
+    /// `"`
+    String,
+    /// `-` or a digit
+    Number,
+    /// `true` or `false`
+    Bool,
+    /// `null`
+    Null,
+}
+
+/// A string as it stands in the text, without its quotes and with its escapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Str<'a> {
+    /// The bytes between the quotes. Valid UTF-8 where the whole text is.
+    pub raw: &'a [u8],
+    /// Offset of the first byte after the opening quote.
+    pub start: usize,
+    /// Whether `raw` holds a backslash.
+    pub has_escapes: bool,
+}
+
+impl<'a> Str<'a> {
+    /// The span of the bytes between the quotes.
+    #[must_use]
+    pub fn span(&self) -> Range<usize> {
+        self.start..self.start + self.raw.len()
+    }
+
+    /// The string's value. Lone surrogates and invalid UTF-8 become U+FFFD.
+    ///
+    /// # Cost
+    /// Allocates only where there are escapes.
+    #[must_use]
+    pub fn value(&self) -> Cow<'a, str> {
+        if !self.has_escapes {
+            return String::from_utf8_lossy(self.raw);
+        }
+        let mut out = Vec::with_capacity(self.raw.len());
+        let mut at = 0;
+        while at < self.raw.len() {
+            let Some(step) = memchr::memchr(b'\\', &self.raw[at..]) else {
+                out.extend_from_slice(&self.raw[at..]);
+                break;
+            };
+            out.extend_from_slice(&self.raw[at..at + step]);
+            at += step;
+            let (decoded, len) = decode_escape(&self.raw[at..]);
+            let mut utf8 = [0; 4];
+            out.extend_from_slice(decoded.encode_utf8(&mut utf8).as_bytes());
+            at += len;
+        }
+        Cow::Owned(match String::from_utf8(out) {
+            Ok(text) => text,
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        })
+    }
+
+    /// Whether the value is `text`, which must be ASCII. Sees through escapes.
+    #[must_use]
+    pub fn is(&self, text: &str) -> bool {
+        if self.has_escapes { self.value() == text } else { self.raw == text.as_bytes() }
+    }
+
+    /// How many Unicode characters the value has.
+    ///
+    /// # Cost
+    /// No allocation; one pass.
+    #[must_use]
+    pub fn chars(&self) -> u64 {
+        if !self.has_escapes {
+            return count_chars(self.raw);
+        }
+        let (mut chars, mut at) = (0, 0);
+        while at < self.raw.len() {
+            let Some(step) = memchr::memchr(b'\\', &self.raw[at..]) else {
+                return chars + count_chars(&self.raw[at..]);
+            };
+            chars += count_chars(&self.raw[at..at + step]) + 1;
+            at += step + decode_escape(&self.raw[at + step..]).1;
+        }
+        chars
+    }
+}
+
+/// UTF-8 characters in `bytes`: every byte that does not continue another.
+fn count_chars(bytes: &[u8]) -> u64 {
+    // A byte continues a character when it is 0b10xx_xxxx, which as a signed byte is below -64.
+    bytes.iter().filter(|&&byte| (byte as i8) >= -64).count() as u64
+}
+
+/// The character that an escape stands for, and the bytes that the escape takes. `bytes` begins with `\`
+/// and was checked by [`Reader::string`]; anything unforeseen counts as U+FFFD so that no caller can loop.
+fn decode_escape(bytes: &[u8]) -> (char, usize) {
+    let simple = |c| (c, 2);
+    match bytes.get(1) {
+        Some(b'n') => simple('\n'),
+        Some(b't') => simple('\t'),
+        Some(b'r') => simple('\r'),
+        Some(b'b') => simple('\u{8}'),
+        Some(b'f') => simple('\u{c}'),
+        Some(b'u') => {
+            let unit = |at: usize| -> Option<u32> {
+                let hex = bytes.get(at..at + 4)?;
+                hex.iter().try_fold(0, |n, &d| Some(n * 16 + (d as char).to_digit(16)?))
+            };
+            let Some(first) = unit(2) else { return (char::REPLACEMENT_CHARACTER, bytes.len().min(2)) };
+            if (0xD800..0xDC00).contains(&first) && bytes.get(6..8) == Some(b"\\u") {
+                if let Some(second @ 0xDC00..0xE000) = unit(8) {
+                    let scalar = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
+                    return (char::from_u32(scalar).unwrap_or(char::REPLACEMENT_CHARACTER), 12);
+                }
+            }
+            (char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER), 6)
+        }
+        Some(&other) => simple(other as char),
+        None => (char::REPLACEMENT_CHARACTER, 1),
+    }
+}
+
+/// Reads one JSON text from front to back.
+///
+/// Objects: [`Reader::enter_object`], then [`Reader::next_key`] until it gives `None`, and after each key
+/// exactly one value. Arrays: [`Reader::enter_array`], then [`Reader::next_item`] until it gives `false`.
+#[derive(Debug, Clone)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    max_depth: u32,
+    /// Containers entered by the caller and not yet left.
+    depth: u32,
+    /// Whether the innermost container has had no element yet.
+    is_first: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader at the start of `bytes`, refusing more than `max_depth` nested containers.
+    #[must_use]
+    pub fn new(bytes: &'a [u8], max_depth: u32) -> Self {
+        Self { bytes, at: 0, max_depth, depth: 0, is_first: false }
+    }
+
+    /// Offset of the next unread byte.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// What kind of value comes next. Consumes white space only.
+    ///
+    /// # Errors
+    /// If no value begins here.
+    pub fn peek(&mut self) -> Result<Kind> {
+        self.skip_space();
+        match self.bytes.get(self.at) {
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'"') => Ok(Kind::String),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'n') => Ok(Kind::Null),
+            _ => self.fail("a value"),
+        }
+    }
+
+    /// Steps into the object that comes next.
+    ///
+    /// # Errors
+    /// If none comes next or it is nested too deeply.
+    pub fn enter_object(&mut self) -> Result<()> {
+        self.enter(b'{', "an object")
+    }
+
+    /// Steps into the array that comes next.
+    ///
+    /// # Errors
+    /// If none comes next or it is nested too deeply.
+    pub fn enter_array(&mut self) -> Result<()> {
+        self.enter(b'[', "an array")
+    }
+
+    /// The next key of the object entered last, its colon consumed, or `None` when the object has ended.
+    ///
+    /// # Errors
+    /// If the text is not an object here.
+    pub fn next_key(&mut self) -> Result<Option<Str<'a>>> {
+        if !self.next_element(b'}', "',' or '}'")? {
+            return Ok(None);
+        }
+        self.skip_space();
+        if self.bytes.get(self.at) != Some(&b'"') {
+            return self.fail("a key in double quotes");
+        }
+        let key = self.string()?;
+        self.skip_space();
+        self.expect(b':', "':'")?;
+        Ok(Some(key))
+    }
+
+    /// Whether the array entered last has another value, which then comes next.
+    ///
+    /// # Errors
+    /// If the text is not an array here.
+    pub fn next_item(&mut self) -> Result<bool> {
+        self.next_element(b']', "',' or ']'")
+    }
+
+    /// The string that comes next.
+    ///
+    /// # Errors
+    /// If none comes next, or it is unterminated, or holds a bare control character or a bad escape.
+    pub fn string(&mut self) -> Result<Str<'a>> {
+        self.skip_space();
+        self.expect(b'"', "a string")?;
+        let start = self.at;
+        let mut has_escapes = false;
+        loop {
+            self.at += find_string_special(&self.bytes[self.at..]);
+            match self.bytes.get(self.at) {
+                Some(b'"') => {
+                    let raw = &self.bytes[start..self.at];
+                    self.at += 1;
+                    return Ok(Str { raw, start, has_escapes });
+                }
+                Some(b'\\') => {
+                    has_escapes = true;
+                    match self.bytes.get(self.at + 1) {
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+                        Some(b'u') => {
+                            let hex = self.bytes.get(self.at + 2..self.at + 6);
+                            if !hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) {
+                                return self.fail("four hexadecimal digits after \\u");
+                            }
+                            self.at += 6;
+                        }
+                        _ => return self.fail("a valid escape sequence"),
+                    }
+                }
+                Some(_) => return self.fail("no bare control character in a string"),
+                None => return self.fail("the end of a string"),
+            }
+        }
+    }
+
+    /// The text of the number that comes next.
+    ///
+    /// # Errors
+    /// If none comes next.
+    pub fn number(&mut self) -> Result<&'a str> {
+        self.skip_space();
+        let start = self.at;
+        if self.bytes.get(self.at) == Some(&b'-') {
+            self.at += 1;
+        }
+        match self.bytes.get(self.at) {
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.digits(),
+            _ => return self.fail("a number"),
+        }
+        if self.bytes.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.some_digits()?;
+        }
+        if let Some(b'e' | b'E') = self.bytes.get(self.at) {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.bytes.get(self.at) {
+                self.at += 1;
+            }
+            self.some_digits()?;
+        }
+        // Every byte consumed above is ASCII.
+        Ok(std::str::from_utf8(&self.bytes[start..self.at]).unwrap_or_default())
+    }
+
+    /// The boolean that comes next.
+    ///
+    /// # Errors
+    /// If none comes next.
+    pub fn bool(&mut self) -> Result<bool> {
+        self.skip_space();
+        if self.bytes.get(self.at) == Some(&b't') {
+            self.literal(b"true")?;
+            return Ok(true);
+        }
+        self.literal(b"false")?;
+        Ok(false)
+    }
+
+    /// A number that is a whole one of 64 bits without sign; `None` for any other value, which is skipped.
+    ///
+    /// # Errors
+    /// If no value comes next.
+    pub fn u64_or_skip(&mut self) -> Result<Option<u64>> {
+        if self.peek()? == Kind::Number {
+            let text = self.number()?;
+            // Python clients send 100.0 for 100; engines accept it.
+            let whole = text.strip_suffix(".0").unwrap_or(text);
+            return Ok(whole.parse().ok());
+        }
+        self.skip()?;
+        Ok(None)
+    }
+
+    /// Checks and passes over the value that comes next; gives its span.
+    ///
+    /// # Errors
+    /// If it is no valid value.
+    pub fn skip(&mut self) -> Result<Range<usize>> {
+        self.skip_space();
+        let start = self.at;
+        // One bit a level says whether that level is an object; 128 levels fit without an allocation.
+        let mut levels: [u64; MAX_DEPTH as usize / 64] = [0; MAX_DEPTH as usize / 64];
+        let base = self.depth;
+        loop {
+            let mut is_open = false;
+            match self.peek()? {
+                kind @ (Kind::Object | Kind::Array) => {
+                    let is_object = kind == Kind::Object;
+                    self.enter(if is_object { b'{' } else { b'[' }, "a value")?;
+                    let level = (self.depth - 1) as usize;
+                    let bit = 1 << (level % 64);
+                    if is_object { levels[level / 64] |= bit } else { levels[level / 64] &= !bit }
+                    is_open = true;
+                }
+                Kind::String => _ = self.string()?,
+                Kind::Number => _ = self.number()?,
+                Kind::Bool => _ = self.bool()?,
+                Kind::Null => self.literal(b"null")?,
+            }
+            // Close what ends here; stop where another element of an open container begins.
+            loop {
+                if self.depth == base {
+                    debug_assert!(!is_open, "an entered container is above the base");
+                    return Ok(start..self.at);
+                }
+                let level = (self.depth - 1) as usize;
+                let has_more = if levels[level / 64] & (1 << (level % 64)) != 0 {
+                    self.next_key()?.is_some()
+                } else {
+                    self.next_item()?
+                };
+                if has_more {
+                    break;
+                }
+                is_open = false;
+            }
+        }
+    }
+
+    /// Confirms that nothing but white space is left.
+    ///
+    /// # Errors
+    /// If something is.
+    pub fn end(&mut self) -> Result<()> {
+        self.skip_space();
+        if self.at == self.bytes.len() { Ok(()) } else { self.fail("the end of the text") }
+    }
+
+    fn enter(&mut self, open: u8, expected: &'static str) -> Result<()> {
+        self.skip_space();
+        self.expect(open, expected)?;
+        if self.depth >= self.max_depth.min(MAX_DEPTH) {
+            self.at -= 1;
+            return self.fail("less deeply nested containers");
+        }
+        self.depth += 1;
+        self.is_first = true;
+        Ok(())
+    }
+
+    fn next_element(&mut self, close: u8, expected: &'static str) -> Result<bool> {
+        self.skip_space();
+        if self.bytes.get(self.at) == Some(&close) {
+            self.at += 1;
+            self.depth = self.depth.saturating_sub(1);
+            // The container around this one has had this one as an element.
+            self.is_first = false;
+            return Ok(false);
+        }
+        if !std::mem::replace(&mut self.is_first, false) {
+            self.expect(b',', expected)?;
+        }
+        Ok(true)
+    }
+
+    fn expect(&mut self, byte: u8, expected: &'static str) -> Result<()> {
+        if self.bytes.get(self.at) == Some(&byte) {
+            self.at += 1;
+            return Ok(());
+        }
+        self.fail(expected)
+    }
+
+    fn literal(&mut self, word: &'static [u8]) -> Result<()> {
+        if self.bytes[self.at..].starts_with(word) {
+            self.at += word.len();
+            return Ok(());
+        }
+        self.fail("a value")
+    }
+
+    fn digits(&mut self) {
+        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+    }
+
+    fn some_digits(&mut self) -> Result<()> {
+        if !self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
+            return self.fail("a digit");
+        }
+        self.digits();
+        Ok(())
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    fn fail<T>(&self, expected: &'static str) -> Result<T> {
+        Err(JsonError { offset: self.at, expected })
+    }
+}
+
+/// The deepest nesting any reader allows: the limit of the JSON parsers behind the engines lies between 128
+/// (serde, jiter uses 200) and about 1,000 (Python), so nothing that a server would accept is refused for it.
+pub const MAX_DEPTH: u32 = 256;
+
+/// Distance to the first byte that a string cannot simply hold: `"`, `\` or a control character.
+///
+/// # Cost
+/// Eight bytes a step.
+fn find_string_special(bytes: &[u8]) -> usize {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // Sets the high bit of each byte of `word` that is below `n`, for bytes without a high bit of their own.
+    let below = |word: u64, n: u64| word.wrapping_sub(LOW * n) & !word;
+    let mut at = 0;
+    while let Some(eight) = bytes.get(at..at + 8) {
+        let word = u64::from_le_bytes(eight.try_into().expect("a slice of eight bytes"));
+        let hits =
+            below(word, 0x20) | below(word ^ (LOW * b'"' as u64), 1) | below(word ^ (LOW * b'\\' as u64), 1);
+        let hits = hits & HIGH;
+        if hits != 0 {
+            // Borrows only travel upwards, so the lowest hit is exact.
+            return at + hits.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = &bytes[at..];
+    at + rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20).unwrap_or(rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn is_valid(text: &[u8]) -> bool {
+        let mut reader = Reader::new(text, 128);
+        reader.skip().and_then(|_| reader.end()).is_ok()
+    }
+
+    #[test]
+    fn accepts_what_json_is_and_nothing_else() {
+        for (text, expected) in [
+            (r#"{}"#, true),
+            (r#"[]"#, true),
+            (r#" { "a" : [ 1 , -2.5e+3 , true , false , null , "x" ] } "#, true),
+            (r#"{"a":{"b":[[],{}]},"c":1}"#, true),
+            (r#""\u00e9\ud83d\ude00\n""#, true),
+            (r#"0"#, true),
+            (r#"-0.0"#, true),
+            (r#"12345678901234567890123"#, true),
+            (r#""#, false),
+            (r#"{"a":1,}"#, false),
+            (r#"[1,]"#, false),
+            (r#"[,1]"#, false),
+            (r#"{,}"#, false),
+            (r#"{"a" 1}"#, false),
+            (r#"{"a":1 "b":2}"#, false),
+            (r#"{a:1}"#, false),
+            (r#"01"#, false),
+            (r#"1."#, false),
+            (r#".5"#, false),
+            (r#"+1"#, false),
+            (r#"NaN"#, false),
+            (r#"nul"#, false),
+            (r#""\x""#, false),
+            (r#""\u12""#, false),
+            ("\"a\nb\"", false),
+            (r#""abc"#, false),
+            (r#"{} {}"#, false),
+            (r#"[1}"#, false),
+            (r#"{"a":1]"#, false),
+        ] {
+            assert_eq!(is_valid(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_never_recursive() {
+        let deep = |n: usize| [vec![b'['; n], vec![b']'; n]].concat();
+        assert!(is_valid(&deep(128)));
+        assert!(!is_valid(&deep(129)));
+        assert!(!is_valid(&vec![b'['; 10_000_000]));
+        assert!(!is_valid(&b"{\"a\":".repeat(1_000_000)));
+    }
+
+    #[test]
+    fn strings_know_their_value_and_length() {
+        for (text, value) in [
+            (r#""plain""#, "plain"),
+            (r#""m\u006fdel""#, "model"),
+            (r#""\ud83d\ude00!""#, "😀!"),
+            (r#""\ud83d x""#, "\u{fffd} x"),
+            (r#""a\"b\\c\/d\n""#, "a\"b\\c/d\n"),
+            (r#""été 日本""#, "été 日本"),
+        ] {
+            let mut reader = Reader::new(text.as_bytes(), 4);
+            let string = reader.string().expect(text);
+            assert_eq!(string.value(), value, "{text}");
+            assert_eq!(string.chars(), value.chars().count() as u64, "{text}");
+            assert_eq!(&text.as_bytes()[string.span()], string.raw, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_serde_json(text in r#"[\[\]{}",:0-9a-z\\ \-.eE+tfn]{0,40}"#) {
+            let serde = serde_json::from_str::<serde_json::Value>(&text);
+            // serde_json also refuses numbers beyond f64, which are fine JSON.
+            if !serde.as_ref().is_err_and(|error| error.to_string().contains("out of range")) {
+                prop_assert_eq!(is_valid(text.as_bytes()), serde.is_ok(), "{}", text);
+            }
+        }
+
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = is_valid(&bytes);
+        }
+
+        #[test]
+        fn finds_the_first_special_byte(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let slow = bytes.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20).unwrap_or(bytes.len());
+            prop_assert_eq!(find_string_special(&bytes), slow);
+        }
+    }
+}
