@@ -140,17 +140,32 @@ fn decode_escape(bytes: &[u8]) -> (char, usize) {
                 hex.iter().try_fold(0, |n, &d| Some(n * 16 + (d as char).to_digit(16)?))
             };
             let Some(first) = unit(2) else { return (char::REPLACEMENT_CHARACTER, bytes.len().min(2)) };
-            if (0xD800..0xDC00).contains(&first) && bytes.get(6..8) == Some(b"\\u") {
-                if let Some(second @ 0xDC00..0xE000) = unit(8) {
-                    let scalar = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-                    return (char::from_u32(scalar).unwrap_or(char::REPLACEMENT_CHARACTER), 12);
-                }
+            if (0xD800..0xDC00).contains(&first)
+                && bytes.get(6..8) == Some(b"\\u")
+                && let Some(second @ 0xDC00..0xE000) = unit(8)
+            {
+                let scalar = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
+                return (char::from_u32(scalar).unwrap_or(char::REPLACEMENT_CHARACTER), 12);
             }
             (char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER), 6)
         }
         Some(&other) => simple(other as char),
         None => (char::REPLACEMENT_CHARACTER, 1),
     }
+}
+
+/// A string or a number met by [`Reader::walk`].
+#[derive(Debug, Clone, Copy)]
+pub enum Leaf<'a> {
+    /// A string, and the key that it is the direct value of, if it is one of an object.
+    String {
+        /// The key before it.
+        key: Option<Str<'a>>,
+        /// The string.
+        value: Str<'a>,
+    },
+    /// The text of a number.
+    Number(&'a str),
 }
 
 /// Reads one JSON text from front to back.
@@ -341,13 +356,22 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If it is no valid value.
     pub fn skip(&mut self) -> Result<Range<usize>> {
+        self.walk(|_| ())
+    }
+
+    /// Checks and passes over the value that comes next, showing every string and number in it, at any depth;
+    /// gives its span.
+    ///
+    /// # Errors
+    /// If it is no valid value.
+    pub fn walk(&mut self, mut on_leaf: impl FnMut(Leaf<'a>)) -> Result<Range<usize>> {
         self.skip_space();
         let start = self.at;
-        // One bit a level says whether that level is an object; 128 levels fit without an allocation.
+        // One bit a level says whether that level is an object; no level costs an allocation.
         let mut levels: [u64; MAX_DEPTH as usize / 64] = [0; MAX_DEPTH as usize / 64];
         let base = self.depth;
+        let mut key = None;
         loop {
-            let mut is_open = false;
             match self.peek()? {
                 kind @ (Kind::Object | Kind::Array) => {
                     let is_object = kind == Kind::Object;
@@ -355,29 +379,28 @@ impl<'a> Reader<'a> {
                     let level = (self.depth - 1) as usize;
                     let bit = 1 << (level % 64);
                     if is_object { levels[level / 64] |= bit } else { levels[level / 64] &= !bit }
-                    is_open = true;
                 }
-                Kind::String => _ = self.string()?,
-                Kind::Number => _ = self.number()?,
+                Kind::String => on_leaf(Leaf::String { key, value: self.string()? }),
+                Kind::Number => on_leaf(Leaf::Number(self.number()?)),
                 Kind::Bool => _ = self.bool()?,
                 Kind::Null => self.literal(b"null")?,
             }
             // Close what ends here; stop where another element of an open container begins.
             loop {
                 if self.depth == base {
-                    debug_assert!(!is_open, "an entered container is above the base");
                     return Ok(start..self.at);
                 }
                 let level = (self.depth - 1) as usize;
                 let has_more = if levels[level / 64] & (1 << (level % 64)) != 0 {
-                    self.next_key()?.is_some()
+                    key = self.next_key()?;
+                    key.is_some()
                 } else {
+                    key = None;
                     self.next_item()?
                 };
                 if has_more {
                     break;
                 }
-                is_open = false;
             }
         }
     }

@@ -1,0 +1,430 @@
+//! JSON bytes → [`Prompt`]: the few facts that decide how a request is treated, and where in the client's own
+//! bytes the two declared splices go. The body is never parsed into a tree and never written again as a whole,
+//! so whatever we do not know about (fields, key order, white space, large numbers) reaches the server as sent.
+//!
+//! Where a key that decides something occurs twice, parsers differ on which one counts. Two different models
+//! are refused; for the rest the reading that costs the client more is taken, so nobody gains by repeating.
+//!
+//! Cost: one pass over the bytes; allocations only for the model's name and a handful of spans.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::endpoint::Endpoint;
+use crate::json::{JsonError, Kind, Leaf, Reader, Str};
+use crate::refusal::Refusal;
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// The model's name as the client wrote it.
+    pub model: String,
+    /// Where that name stands in the body, without quotes. More than one where the key is repeated.
+    pub model_spans: Vec<Range<usize>>,
+    /// Whether a streamed answer was asked for.
+    pub is_streaming: bool,
+    /// Whether and where to ask for usage.
+    pub usage: UsageRequest,
+    /// The cap on output tokens that the client set, over all choices.
+    pub max_output: Option<u64>,
+    /// Choices asked for, at least 1.
+    pub choices: u64,
+    /// Our count of the input: Unicode characters of text that a model will read.
+    pub text_chars: u64,
+    /// Tokens given as numbers.
+    pub token_ids: u64,
+    /// Whether the endpoint's own key (`messages`, `prompt`, `input`) is there.
+    pub has_required_key: bool,
+}
+
+impl Prompt {
+    /// Our estimate of the input: four characters a token, plus the tokens given as numbers.
+    #[must_use]
+    pub fn estimated_input(&self) -> u64 {
+        self.text_chars.div_ceil(4) + self.token_ids
+    }
+}
+
+/// Whether the client asked for the usage of a streamed answer, and how to ask for it in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UsageRequest {
+    /// The client asked; nothing to do, nothing to withhold.
+    ByClient,
+    /// Not a streamed completion: usage comes by itself.
+    NotNeeded,
+    /// Replace each span by its text; the usage event is then ours to withhold.
+    Splice(Vec<(Range<usize>, &'static str)>),
+}
+
+const WHOLE_OPTION: &str = "\"stream_options\":{\"include_usage\":true},";
+const WHOLE_VALUE: &str = "{\"include_usage\":true}";
+const ONE_KEY: &str = "\"include_usage\":true";
+const ONE_KEY_MORE: &str = "\"include_usage\":true,";
+
+/// Reads a JSON request body.
+///
+/// # Errors
+/// [`Refusal::InvalidJson`], [`Refusal::MissingModel`] or [`Refusal::UnsupportedValue`].
+pub fn parse(endpoint: Endpoint, body: &[u8], max_depth: u32) -> Result<Prompt, Refusal> {
+    if let Err(error) = std::str::from_utf8(body) {
+        return Err(Refusal::InvalidJson(format!("not UTF-8 at byte {}", error.valid_up_to())));
+    }
+    let mut found = Found::default();
+    let mut reader = Reader::new(body, max_depth);
+    read_object(&mut reader, endpoint, &mut found).map_err(|fault| match fault {
+        Fault::Json(error) => Refusal::InvalidJson(error.to_string()),
+        Fault::Refused(refusal) => refusal,
+    })?;
+    found.into_prompt(endpoint)
+}
+
+/// What one walk over the body has found so far.
+#[derive(Default)]
+struct Found<'a> {
+    after_brace: usize,
+    model: Option<Str<'a>>,
+    model_spans: Vec<Range<usize>>,
+    is_streaming: bool,
+    options: Vec<(Range<usize>, &'static str)>,
+    has_options: bool,
+    client_asked: bool,
+    max_output: Option<u64>,
+    choices: u64,
+    text_chars: u64,
+    token_ids: u64,
+    has_required_key: bool,
+}
+
+enum Fault {
+    Json(JsonError),
+    Refused(Refusal),
+}
+
+impl From<JsonError> for Fault {
+    fn from(error: JsonError) -> Self {
+        Self::Json(error)
+    }
+}
+
+fn read_object<'a>(reader: &mut Reader<'a>, endpoint: Endpoint, found: &mut Found<'a>) -> Result<(), Fault> {
+    if reader.peek()? != Kind::Object {
+        return Err(Fault::Json(JsonError { offset: reader.offset(), expected: "an object" }));
+    }
+    reader.enter_object()?;
+    found.after_brace = reader.offset();
+    let required = endpoint.required_keys();
+    while let Some(key) = reader.next_key()? {
+        let name = key.value();
+        found.has_required_key |= required.contains(&&*name);
+        match &*name {
+            "model" => found.read_model(reader)?,
+            "stream" => found.is_streaming |= read_flag(reader, "stream")?,
+            "stream_options" => found.read_stream_options(reader)?,
+            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
+                found.max_output = found.max_output.max(reader.u64_or_skip()?);
+            }
+            "n" | "best_of" => found.choices = found.choices.max(reader.u64_or_skip()?.unwrap_or(1)),
+            "messages" | "prompt" | "input" | "instructions" | "system" | "tools" | "functions" | "query"
+            | "queries" | "documents" | "text_1" | "text_2" | "suffix" | "response_format" | "text"
+            | "content" | "tokens" => found.read_text(reader)?,
+            _ => _ = reader.skip()?,
+        }
+    }
+    reader.end()?;
+    Ok(())
+}
+
+/// A boolean; `null` is false, as it is for the engines.
+fn read_flag(reader: &mut Reader<'_>, param: &'static str) -> Result<bool, Fault> {
+    match reader.peek()? {
+        Kind::Bool => Ok(reader.bool()?),
+        Kind::Null => {
+            reader.skip()?;
+            Ok(false)
+        }
+        _ => Err(Fault::Refused(Refusal::UnsupportedValue {
+            param,
+            message: format!("\"{param}\" must be true or false."),
+        })),
+    }
+}
+
+impl<'a> Found<'a> {
+    fn read_model(&mut self, reader: &mut Reader<'a>) -> Result<(), Fault> {
+        if reader.peek()? != Kind::String {
+            return Err(Fault::Refused(Refusal::UnsupportedValue {
+                param: "model",
+                message: "\"model\" must be a string: the name of a model that GET /v1/models lists."
+                    .to_owned(),
+            }));
+        }
+        let name = reader.string()?;
+        if self.model.is_some_and(|before| before.value() != name.value()) {
+            return Err(Fault::Refused(Refusal::UnsupportedValue {
+                param: "model",
+                message: "\"model\" is given twice with different names. Name one model.".to_owned(),
+            }));
+        }
+        self.model = Some(name);
+        self.model_spans.push(name.span());
+        Ok(())
+    }
+
+    fn read_stream_options(&mut self, reader: &mut Reader<'a>) -> Result<(), Fault> {
+        self.has_options = true;
+        match reader.peek()? {
+            Kind::Null => {
+                let span = reader.skip()?;
+                self.options.push((span, WHOLE_VALUE));
+            }
+            Kind::Object => {
+                reader.enter_object()?;
+                let inside = reader.offset();
+                let (mut keys, mut has_key, mut asked) = (0, false, false);
+                while let Some(key) = reader.next_key()? {
+                    keys += 1;
+                    if !key.is("include_usage") {
+                        reader.skip()?;
+                        continue;
+                    }
+                    has_key = true;
+                    asked = reader.peek()? == Kind::Bool && reader.clone().bool()?;
+                    let span = reader.skip()?;
+                    if !asked {
+                        self.options.push((span, "true"));
+                    }
+                }
+                self.client_asked |= asked;
+                if !has_key {
+                    self.options.push((inside..inside, if keys == 0 { ONE_KEY } else { ONE_KEY_MORE }));
+                }
+            }
+            // Neither an object nor null: the server will say what it thinks of it.
+            _ => _ = reader.skip()?,
+        }
+        Ok(())
+    }
+
+    fn read_text(&mut self, reader: &mut Reader<'a>) -> Result<(), Fault> {
+        let (mut chars, mut ids) = (0, 0);
+        reader.walk(|leaf| match leaf {
+            Leaf::String { key, value } => {
+                if !key.is_some_and(is_no_text) {
+                    chars += value.chars();
+                }
+            }
+            Leaf::Number(_) => ids += 1,
+        })?;
+        self.text_chars += chars;
+        self.token_ids += ids;
+        Ok(())
+    }
+
+    fn into_prompt(self, endpoint: Endpoint) -> Result<Prompt, Refusal> {
+        let model = self.model.map(|model| model.value().into_owned()).unwrap_or_default();
+        if model.is_empty() {
+            return Err(Refusal::MissingModel);
+        }
+        let usage = if !self.is_streaming || !endpoint.asks_for_usage() {
+            UsageRequest::NotNeeded
+        } else if self.client_asked {
+            UsageRequest::ByClient
+        } else if !self.has_options {
+            UsageRequest::Splice(vec![(self.after_brace..self.after_brace, WHOLE_OPTION)])
+        } else if self.options.is_empty() {
+            UsageRequest::ByClient
+        } else {
+            UsageRequest::Splice(self.options)
+        };
+        let has_required_key = self.has_required_key || endpoint.required_keys().is_empty();
+        Ok(Prompt {
+            model,
+            model_spans: self.model_spans,
+            is_streaming: self.is_streaming,
+            usage,
+            max_output: self.max_output.map(|each| each.saturating_mul(self.choices.max(1))),
+            choices: self.choices.max(1),
+            text_chars: self.text_chars,
+            token_ids: self.token_ids,
+            has_required_key,
+        })
+    }
+}
+
+/// Keys whose string is not read as text by a model: names, identifiers, and media in base64.
+fn is_no_text(key: Str<'_>) -> bool {
+    matches!(
+        key.raw,
+        b"type" | b"role" | b"id" | b"tool_call_id" | b"url" | b"data" | b"file_data" | b"detail"
+    )
+}
+
+/// The body that goes upstream: the client's bytes with each span replaced by its text, as pieces that share
+/// the client's buffer. Spans must not overlap; they are sorted here.
+///
+/// # Cost
+/// One small allocation for each replacement; the client's bytes are not copied.
+#[must_use]
+pub fn splice(body: &Bytes, mut replacements: Vec<(Range<usize>, Bytes)>) -> Vec<Bytes> {
+    replacements.sort_by_key(|(span, _)| span.start);
+    let mut pieces = Vec::with_capacity(replacements.len() * 2 + 1);
+    let mut at = 0;
+    for (span, text) in replacements {
+        debug_assert!(
+            at <= span.start && span.end <= body.len(),
+            "spans are of this body and do not overlap"
+        );
+        if at < span.start {
+            pieces.push(body.slice(at..span.start));
+        }
+        if !text.is_empty() {
+            pieces.push(text);
+        }
+        at = span.end;
+    }
+    if at < body.len() {
+        pieces.push(body.slice(at..));
+    }
+    pieces
+}
+
+/// `name` as it stands between the quotes of a JSON string.
+#[must_use]
+pub fn escape(name: &str) -> Bytes {
+    let quoted = serde_json::Value::from(name).to_string();
+    Bytes::copy_from_slice(&quoted.as_bytes()[1..quoted.len() - 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse_chat(body: &str) -> Result<Prompt, Refusal> {
+        parse(Endpoint::ChatCompletions, body.as_bytes(), 128)
+    }
+
+    /// The body as it would go upstream with the model renamed to `to`.
+    fn upstream(body: &str, to: Option<&str>) -> String {
+        let prompt = parse_chat(body).expect("a good body");
+        let mut splices = Vec::new();
+        if let Some(to) = to {
+            splices.extend(prompt.model_spans.iter().map(|span| (span.clone(), escape(to))));
+        }
+        if let UsageRequest::Splice(spans) = prompt.usage {
+            splices.extend(spans.into_iter().map(|(span, text)| (span, Bytes::from_static(text.as_bytes()))));
+        }
+        let bytes = splice(&Bytes::copy_from_slice(body.as_bytes()), splices).concat();
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    #[test]
+    fn splices_change_only_what_they_name() {
+        for (body, to, expected) in [
+            (r#"{ "model" : "m" , "x":1.0}"#, None, r#"{ "model" : "m" , "x":1.0}"#),
+            (r#"{ "model" : "m" , "x":1.0}"#, Some("org/n"), r#"{ "model" : "org/n" , "x":1.0}"#),
+            (r#"{"model":"m"}"#, Some("a\"b"), r#"{"model":"a\"b"}"#),
+            (r#"{"mod\u0065l":"m"}"#, Some("n"), r#"{"mod\u0065l":"n"}"#),
+            (
+                r#"{"model":"m","stream":true}"#,
+                None,
+                r#"{"stream_options":{"include_usage":true},"model":"m","stream":true}"#,
+            ),
+            (
+                r#"{"stream_options":null,"model":"m","stream":true}"#,
+                None,
+                r#"{"stream_options":{"include_usage":true},"model":"m","stream":true}"#,
+            ),
+            (
+                r#"{"stream_options": { },"model":"m","stream":true}"#,
+                None,
+                r#"{"stream_options": {"include_usage":true },"model":"m","stream":true}"#,
+            ),
+            (
+                r#"{"stream_options":{"x":[1]},"model":"m","stream":true}"#,
+                None,
+                r#"{"stream_options":{"include_usage":true,"x":[1]},"model":"m","stream":true}"#,
+            ),
+            (
+                r#"{"stream_options":{"include_usage":false},"model":"m","stream":true}"#,
+                Some("n"),
+                r#"{"stream_options":{"include_usage":true},"model":"n","stream":true}"#,
+            ),
+            (
+                r#"{"stream_options":{"include_usage":true},"model":"m","stream":true}"#,
+                None,
+                r#"{"stream_options":{"include_usage":true},"model":"m","stream":true}"#,
+            ),
+            (r#"{"stream":false,"model":"m"}"#, None, r#"{"stream":false,"model":"m"}"#),
+            (
+                r#"{"model":"m","model":"m","temperature":1,"temperature":2}"#,
+                Some("n"),
+                r#"{"model":"n","model":"n","temperature":1,"temperature":2}"#,
+            ),
+        ] {
+            assert_eq!(upstream(body, to), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn bad_bodies_are_refused_with_the_reason() {
+        for (body, code) in [
+            ("", "invalid_json"),
+            ("[]", "invalid_json"),
+            ("{\"model\":\"m\"", "invalid_json"),
+            ("{\"model\":\"m\"} x", "invalid_json"),
+            ("{}", "missing_model"),
+            ("{\"model\":\"\"}", "missing_model"),
+            ("{\"model\":null}", "unsupported_value"),
+            ("{\"model\":7}", "unsupported_value"),
+            ("{\"model\":\"a\",\"model\":\"b\"}", "unsupported_value"),
+            ("{\"model\":\"a\",\"stream\":\"true\"}", "unsupported_value"),
+        ] {
+            let refusal = parse_chat(body).expect_err(body);
+            assert_eq!(refusal.answer().code, code, "{body}");
+        }
+        assert!(parse(Endpoint::ChatCompletions, b"{\"model\":\"\xff\"}", 128).is_err());
+    }
+
+    #[test]
+    fn what_decides_the_cost_is_found() {
+        let body = r#"{"model":"m","max_tokens":10,"max_completion_tokens":20,"n":3,"messages":[
+            {"role":"user","content":"12345678"},
+            {"role":"user","content":[{"type":"text","text":"abcd"},
+             {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}"#;
+        let prompt = parse_chat(body).expect("good");
+        assert_eq!(prompt.max_output, Some(60));
+        assert_eq!(prompt.text_chars, 12);
+        assert_eq!(prompt.estimated_input(), 3);
+        let tokens = parse(Endpoint::Completions, br#"{"model":"m","prompt":[[1,2],[3]]}"#, 8).expect("good");
+        assert_eq!(tokens.estimated_input(), 3);
+        assert!(!parse_chat(r#"{"model":"m"}"#).expect("good").has_required_key);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(Endpoint::ChatCompletions, &bytes, 128);
+        }
+
+        #[test]
+        fn a_spliced_body_means_the_same_but_for_the_splice(
+            extra in r#"[a-z ]{0,12}"#, space in r"[ \n]{0,3}", options in 0usize..4,
+        ) {
+            let options = ["", r#""stream_options":{},"#, r#""stream_options":{"a":1},"#,
+                r#""stream_options":null,"#][options];
+            let body = format!(
+                "{space}{{{space}{options}\"model\":{space}\"m\",\"x\":\"{extra}\",\"stream\":{space}true}}"
+            );
+            let mut expected: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+            if expected["stream_options"].is_null() {
+                expected["stream_options"] = serde_json::json!({});
+            }
+            expected["stream_options"]["include_usage"] = true.into();
+            expected["model"] = "other".into();
+            let sent: serde_json::Value = serde_json::from_str(&upstream(&body, Some("other"))).expect("JSON");
+            prop_assert_eq!(sent, expected);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Model → server. [`health`] says which servers may be used, [`balance`] picks among them.
+
+pub mod balance;
+pub mod health;
