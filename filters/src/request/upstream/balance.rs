@@ -44,6 +44,7 @@ pub struct Candidate {
 #[derive(Debug)]
 pub struct Route {
     candidates: Vec<Candidate>,
+    min_weight: u64,
     /// For each candidate, when its next turn is: each turn moves it on by 1/weight (stride scheduling).
     turns: Mutex<Vec<u64>>,
 }
@@ -81,7 +82,8 @@ impl Route {
     #[must_use]
     pub fn new(candidates: Vec<Candidate>) -> Self {
         let turns = Mutex::new(vec![0; candidates.len()]);
-        Self { candidates, turns }
+        let min_weight = candidates.iter().map(|candidate| u64::from(candidate.weight)).min().unwrap_or(1);
+        Self { candidates, min_weight, turns }
     }
 
     /// Its servers.
@@ -127,11 +129,15 @@ impl Route {
         Ok(Place { candidate: index, server: candidate.server, load: Arc::clone(&candidate.load) })
     }
 
+    /// Whole requests outstanding for a server of the smallest weight's size, then turns. Without the rounding,
+    /// a server of weight 3 with one request would always lose to an idle one of weight 1, and light traffic
+    /// would be split evenly whatever the weights.
     fn is_less_loaded(&self, left: usize, right: usize, turns: &[u64]) -> bool {
-        let per_weight = |of: usize, other: usize| {
-            self.candidates[of].load.in_flight() * u64::from(self.candidates[other].weight)
+        let level = |of: usize| {
+            let candidate = &self.candidates[of];
+            candidate.load.in_flight() * self.min_weight / u64::from(candidate.weight.max(1))
         };
-        (per_weight(left, right), turns[left]) < (per_weight(right, left), turns[right])
+        (level(left), turns[left]) < (level(right), turns[right])
     }
 
     /// Moves a server's turn on. One that has been away does not get all the turns it missed: its turn is
