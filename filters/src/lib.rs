@@ -3,6 +3,7 @@
 //!
 //! - [`endpoint`]: what is addressed
 //! - [`request`]: may refuse; nothing has gone upstream yet
+//! - [`response`]: per chunk; never waits, refuses or allocates
 //! - [`refusal`]: every reason to say no, and what the client then reads
 //!
 //! Bytes from outside never panic here.
@@ -11,4 +12,5 @@ pub mod endpoint;
 pub mod json;
 pub mod refusal;
 pub mod request;
+pub mod response;
 pub mod units;
