@@ -9,7 +9,7 @@
 //! request ─▶ http ─▶ request (parse) ─▶ answer (what to say) ─▶ driver ─▶ engine (when) ─▶ generate ─▶ shape
 //! ```
 //!
-//! Everything time-dependent is in [`engine`], which is pure; everything said is decided before it is
+//! Everything time-dependent is in `engine`, which is pure; everything said is decided before it is
 //! queued, so the engine knows how long each answer is. What is not simulated: logprobs, reasoning, tool
 //! choice `auto`, preemption, LoRA, the prefix cache of generated text.
 //! Bytes from outside never panic here.
@@ -26,6 +26,7 @@ mod generate;
 mod http;
 mod instance;
 mod metrics;
+mod prompt;
 mod reply;
 mod request;
 mod shape;
@@ -38,7 +39,6 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, Parser};
 use tokio::runtime::{Builder, Runtime};
@@ -99,8 +99,8 @@ pub struct SimArgs {
     /// Key that requests under /v1 must carry.
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
-    /// Something to break from the start; repeatable. One of refuse, hang-headers, hang-first-token,
-    /// die-mid-stream[=TOKENS], cut-clean[=TOKENS], status=CODE[@PROBABILITY], slow=FACTOR, unhealthy.
+    /// Something to break from the start; repeatable. One of `refuse`, `hang-headers`, `hang-first-token`,
+    /// `die-mid-stream[=TOKENS]`, `cut-clean[=TOKENS]`, `status=CODE[@PROBABILITY]`, `slow=FACTOR`, `unhealthy`.
     #[arg(long = "fault", value_name = "KIND[=VALUE]")]
     pub faults: Vec<Fault>,
     /// Seed of answers and of chance.
@@ -222,9 +222,8 @@ impl Sim {
             instance.set_faults(faults.clone());
             instance
         });
-        let idle_step = Duration::try_from_secs_f64(args.time_scale / args.decode_tokens_per_second);
-        let fleet =
-            Arc::new(Fleet::new(instances.collect(), idle_step.unwrap_or(Duration::from_secs(3_600))));
+        let idle_step = engine::step(args.time_scale / args.decode_tokens_per_second);
+        let fleet = Arc::new(Fleet::new(instances.collect(), idle_step));
         if !faults.refuses() {
             for (index, (address, socket)) in sockets.into_iter().enumerate() {
                 fleet.open(index, socket).map_err(|error| SimError::Listen(address, error))?;

@@ -166,7 +166,7 @@ mod tests {
         for _ in 0..2_000 {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let roll = dice >> 33;
-            if roll % 3 == 0 && !holds.is_empty() {
+            if roll.is_multiple_of(3) && !holds.is_empty() {
                 let at = usize::try_from(roll).unwrap_or(0) % holds.len();
                 pool.release(holds.swap_remove(at));
             } else {

@@ -130,7 +130,7 @@ impl EngineHandle {
         }
     }
 
-    /// Stretches time from the next step on.
+    /// Stretches time.
     pub(super) fn set_slowdown(&self, factor: f64) {
         let _ = self.0.send(Command::Slowdown(factor));
     }
@@ -190,7 +190,7 @@ fn apply(engine: &mut Engine<Arc<Progress>>, born: Instant, command: Command) {
             }
         }
         Command::Cancel(first, count) => cancel(engine, first, count),
-        Command::Slowdown(factor) => engine.set_slowdown(factor),
+        Command::Slowdown(factor) => engine.set_slowdown(born.elapsed(), factor),
         Command::Stats(reply) => {
             let _ = reply.send(engine.stats());
         }

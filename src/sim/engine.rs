@@ -137,6 +137,8 @@ enum Plan {
 /// A late timer makes the next step start in the past, so that the average rate is right; but no further
 /// than this, so that a stalled machine does not answer with a burst.
 const MOST_CATCH_UP: Duration = Duration::from_millis(50);
+/// Longest step, whatever speeds and faults say: an hour is for ever here, and sums of it do not overflow.
+const LONGEST_STEP: Duration = Duration::from_secs(3_600);
 
 impl<H> Engine<H> {
     /// An idle server.
@@ -155,8 +157,13 @@ impl<H> Engine<H> {
         }
     }
 
-    /// Stretches every later step by `factor` (1 is normal speed).
-    pub(super) fn set_slowdown(&mut self, factor: f64) {
+    /// Stretches time by `factor` (1 is normal speed), what is left of the present step too: a server healed
+    /// in the middle of a very slow step is healed at once.
+    pub(super) fn set_slowdown(&mut self, now: Duration, factor: f64) {
+        if let Some(ends) = self.step_ends.filter(|_| self.slowdown > 0.0) {
+            let left = ends.saturating_sub(now).as_secs_f64() * factor / self.slowdown;
+            self.step_ends = Some(now + step(left));
+        }
         self.slowdown = factor;
     }
 
@@ -194,6 +201,10 @@ impl<H> Engine<H> {
         } else if let Some(at) = self.running.iter().position(|sequence| sequence.id == id) {
             let sequence = self.running.remove(at);
             self.pool.release(sequence.hold);
+            if self.running.is_empty() {
+                // Nobody is left in the step: the next request need not wait for its end.
+                self.step_ends = None;
+            }
         } else {
             return false;
         }
@@ -277,7 +288,7 @@ impl<H> Engine<H> {
         };
         let prefill = f64::from(profile.prefill_chunk - budget) / profile.prefill_tokens_per_second;
         let seconds = (decode + prefill) * self.slowdown * profile.time_scale;
-        Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(3600)))
+        Some(step(seconds))
     }
 
     fn finish_step(&mut self, now: Duration, mut emit: impl FnMut(&H, Emission)) {
@@ -317,6 +328,11 @@ impl<H> Engine<H> {
             !is_finished
         });
     }
+}
+
+/// `seconds` as a span that can be added to a time.
+pub(super) fn step(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).map_or(LONGEST_STEP, |span| span.min(LONGEST_STEP))
 }
 
 #[cfg(test)]
@@ -458,13 +474,29 @@ mod tests {
 
     #[test]
     fn slowness_and_time_scale_stretch_time() {
-        for (scale, slowdown, expected) in [(1.0, 3.0, 210), (0.1, 1.0, 7), (0.0, 3.0, 0)] {
+        for (scale, slowdown, expected) in
+            [(1.0, 3.0, 210), (0.1, 1.0, 7), (0.0, 3.0, 0), (1.0, 1e300, 3 * 3_600_000)]
+        {
             let mut engine = Engine::new(Profile { time_scale: scale, ..profile() });
-            engine.set_slowdown(slowdown);
+            engine.set_slowdown(Duration::ZERO, slowdown);
             engine.submit(Duration::ZERO, vec![job("a", 50, 3)]).expect("empty queue");
             let log = run(&mut engine, Duration::ZERO);
             assert_eq!(log.last().map(|(.., at)| *at), Some(millis(expected)), "{scale} {slowdown}");
         }
+    }
+
+    #[test]
+    fn a_step_nobody_is_in_and_a_healed_one_do_not_delay() {
+        let mut engine = Engine::new(profile());
+        engine.set_slowdown(Duration::ZERO, 1_000.0);
+        let id = engine.submit(Duration::ZERO, vec![job("a", 50, 1)]).expect("empty queue");
+        assert_eq!(engine.poll(Duration::ZERO, |_, _| {}), Some(Duration::from_secs(50)));
+        engine.cancel(id);
+        engine.submit(millis(10), vec![job("bb", 50, 1)]).expect("empty queue");
+        assert_eq!(engine.poll(millis(10), |_, _| {}), Some(millis(50_010)));
+        engine.set_slowdown(millis(10_010), 1.0);
+        let log = run(&mut engine, millis(10_010));
+        assert_eq!(log.last().map(|(.., at)| *at), Some(millis(10_050)), "40 s left at a thousandth");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::answer::Finish;
 use super::driver::{Flight, NotQueued};
+use super::engine;
 use super::fault::Faults;
 use super::instance::{Ending, Instance};
 use super::reply::{self, Gone};
@@ -220,5 +221,5 @@ fn ending(ask: &Ask) -> Ending {
 }
 
 fn stretched(span: Duration, factor: f64) -> Duration {
-    Duration::try_from_secs_f64(span.as_secs_f64() * factor).unwrap_or(Duration::from_secs(3600))
+    engine::step(span.as_secs_f64() * factor)
 }

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::answer::{Answer, Wish};
 use super::engine::Prompt;
-use super::text::{self, PromptReader, mix};
+use super::prompt::{self, Message};
+use super::text::{self, mix};
 
 /// What a server is, as far as requests can tell.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ pub(super) struct Serves {
 /// The model listed when any name is served.
 pub(super) const ANY_MODEL: &str = "tollgate-sim:1b";
 /// Most choices of one request, prompts times `n`: bounds what one small body can make.
-const MOST_CHOICES: usize = 256;
+pub(super) const MOST_CHOICES: usize = 256;
 /// Words an embedding has unless asked otherwise: that of all-MiniLM-L6-v2.
 const DIMENSIONS: u32 = 384;
 /// Most numbers of one embedding.
@@ -44,7 +45,8 @@ impl Reject {
         Self { status, kind, param: None, message: message.into() }
     }
 
-    fn at(param: &str, message: impl Into<String>) -> Self {
+    /// A 400 that names the field.
+    pub(super) fn at(param: &str, message: impl Into<String>) -> Self {
         Self { param: Some(param.to_owned()), ..Self::new(400, "BadRequestError", message) }
     }
 
@@ -119,13 +121,6 @@ struct Body {
     tokens: Option<Vec<u32>>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Message {
-    role: String,
-    content: Option<Value>,
-    tool_calls: Option<Value>,
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct StreamOptions {
@@ -145,10 +140,13 @@ pub(super) fn ask(endpoint: Endpoint, bytes: &[u8], serves: &Serves) -> Result<A
         return Err(Reject::at("stream_options", "Stream options can only be defined when `stream=True`."));
     }
     let read_prompts = match endpoint {
-        Endpoint::Chat => vec![chat_prompt(&body, serves)?],
+        Endpoint::Chat => {
+            let messages = body.messages.as_ref().ok_or_else(|| missing("messages"))?;
+            vec![prompt::of_chat(messages, body.tools.as_ref(), serves)?]
+        }
         Endpoint::Completion => {
             let prompts = body.prompt.as_ref().ok_or_else(|| missing("prompt"))?;
-            prompts_of("prompt", prompts, serves)?
+            prompt::of_value("prompt", prompts, serves)?
                 .into_iter()
                 .map(|(prompt, hash, _)| (prompt, hash))
                 .collect()
@@ -196,7 +194,7 @@ pub(super) fn ask(endpoint: Endpoint, bytes: &[u8], serves: &Serves) -> Result<A
 pub(super) fn embed(bytes: &[u8], serves: &Serves) -> Result<EmbedAsk, Reject> {
     let body = read(bytes)?;
     let model = model_of(&body, serves)?;
-    let inputs = prompts_of("input", body.input.as_ref().ok_or_else(|| missing("input"))?, serves)?;
+    let inputs = prompt::of_value("input", body.input.as_ref().ok_or_else(|| missing("input"))?, serves)?;
     let dimensions = body.dimensions.unwrap_or(DIMENSIONS);
     if dimensions == 0 || dimensions > MOST_DIMENSIONS {
         let message = format!("dimensions must be between 1 and {MOST_DIMENSIONS}, got {dimensions}.");
@@ -224,7 +222,7 @@ pub(super) fn tokenize(bytes: &[u8], serves: &Serves) -> Result<Vec<u32>, Reject
     model_of(&body, serves)?;
     let text = match (&body.prompt, &body.messages) {
         (Some(Value::String(text)), _) => text.clone(),
-        (_, Some(messages)) => rendered(messages, body.tools.as_ref()),
+        (_, Some(messages)) => prompt::rendered(messages, body.tools.as_ref()),
         _ => return Err(missing("prompt")),
     };
     Ok(text::tokens(&text).map(|(id, _)| id).collect())
@@ -281,96 +279,6 @@ fn model_of(body: &Body, serves: &Serves) -> Result<String, Reject> {
             Err(Reject { param: Some("model".to_owned()), ..Reject::new(404, "NotFoundError", message) })
         }
     }
-}
-
-fn chat_prompt(body: &Body, serves: &Serves) -> Result<(Prompt, u64), Reject> {
-    let messages = body.messages.as_ref().ok_or_else(|| missing("messages"))?;
-    let mut reader = PromptReader::new(serves.block_size);
-    reader.text(&rendered(messages, body.tools.as_ref()), serves.context_length);
-    let (prompt, hash) = reader.finish();
-    in_context(&prompt, serves)?;
-    Ok((prompt, hash))
-}
-
-/// The prompt a ChatML template makes of `messages`.
-fn rendered(messages: &[Message], tools: Option<&Value>) -> String {
-    let mut text = String::new();
-    if let Some(tools) = tools {
-        text.push_str(&format!("<|im_start|>system\n{tools}<|im_end|>\n"));
-    }
-    for message in messages {
-        text.push_str("<|im_start|>");
-        text.push_str(&message.role);
-        text.push('\n');
-        match &message.content {
-            Some(Value::String(content)) => text.push_str(content),
-            Some(Value::Array(parts)) => {
-                for part in parts {
-                    text.push_str(part.get("text").and_then(Value::as_str).unwrap_or("<|media|>"));
-                }
-            }
-            _ => {}
-        }
-        if let Some(calls) = &message.tool_calls {
-            text.push_str(&calls.to_string());
-        }
-        text.push_str("<|im_end|>\n");
-    }
-    text.push_str("<|im_start|>assistant\n");
-    text
-}
-
-type ReadPrompt = (Prompt, u64, Vec<u32>);
-
-/// A string, token ids, or an array of either.
-fn prompts_of(field: &str, value: &Value, serves: &Serves) -> Result<Vec<ReadPrompt>, Reject> {
-    let all = match value {
-        Value::String(_) => std::slice::from_ref(value),
-        Value::Array(items) if items.first().is_some_and(Value::is_number) => std::slice::from_ref(value),
-        Value::Array(items) if !items.is_empty() => items.as_slice(),
-        _ => {
-            return Err(Reject::at(
-                field,
-                format!("{field} must be a string, token ids, or an array of these, not empty."),
-            ));
-        }
-    };
-    if all.len() > MOST_CHOICES {
-        return Err(Reject::at(field, format!("{field} must have at most {MOST_CHOICES} items.")));
-    }
-    all.iter().map(|one| prompt_of(field, one, serves)).collect()
-}
-
-fn prompt_of(field: &str, value: &Value, serves: &Serves) -> Result<ReadPrompt, Reject> {
-    let wrong = || Reject::at(field, format!("{field} must be a string or token ids below 2^32."));
-    let limit = serves.context_length as usize + 1;
-    let ids: Vec<u32> = match value {
-        Value::String(text) => text::tokens(text).map(|(id, _)| id).take(limit).collect(),
-        Value::Array(items) => {
-            let ids =
-                items.iter().take(limit).map(|item| item.as_u64().and_then(|id| u32::try_from(id).ok()));
-            ids.collect::<Option<_>>().ok_or_else(wrong)?
-        }
-        _ => return Err(wrong()),
-    };
-    let mut reader = PromptReader::new(serves.block_size);
-    ids.iter().for_each(|id| reader.token(*id));
-    let (prompt, hash) = reader.finish();
-    in_context(&prompt, serves)?;
-    Ok((prompt, hash, ids))
-}
-
-fn in_context(prompt: &Prompt, serves: &Serves) -> Result<(), Reject> {
-    let (found, most) = (prompt.tokens, serves.context_length);
-    if found <= most {
-        return Ok(());
-    }
-    let message = format!(
-        "This model's maximum context length is {most} tokens. However, your prompt contains at least {found} input \
-         tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input \
-         prompt. (parameter=input_tokens, value={found})"
-    );
-    Err(Reject::at("input_tokens", message))
 }
 
 /// vLLM's default of `max_tokens` for `/v1/completions`; chat goes on to the end of the context.
