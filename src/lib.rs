@@ -1,3 +1,18 @@
-//! x
+//! Tollgate: a governed, byte-exact gateway in front of language-model inference servers. This crate holds the
+//! sockets, clocks, configuration and Pingora; the decisions are in `tollgate_filters`. It is a library so that
+//! tests and benches link exactly what ships. ARCHITECTURE.md tells how a request travels.
 
+pub mod access_log;
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod health;
+pub mod metrics;
+pub mod proxy;
+pub mod record;
+pub mod server;
+pub mod servers;
 pub mod sim;
+pub mod state;
+pub mod tls;

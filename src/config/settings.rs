@@ -241,6 +241,46 @@ pub struct Model {
     pub energy_kwh_per_million: Option<f64>,
 }
 
+impl Model {
+    /// Where the model is in its life on a day.
+    #[must_use]
+    pub fn phase(&self, today: NaiveDate) -> Phase {
+        if self.end_of_support.is_some_and(|last| today > last) {
+            Phase::Retired
+        } else if self.launched.is_some_and(|first| today < first) {
+            Phase::Preview
+        } else if self.deprecated.is_some_and(|from| today >= from) {
+            Phase::Deprecated
+        } else {
+            Phase::Production
+        }
+    }
+}
+
+/// Where a model is in its life; follows from its dates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Not yet launched.
+    Preview,
+    /// In use.
+    Production,
+    /// In use, but to be left.
+    Deprecated,
+    /// Past its end of support.
+    Retired,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Preview => "preview",
+            Self::Production => "production",
+            Self::Deprecated => "deprecated",
+            Self::Retired => "retired",
+        })
+    }
+}
+
 /// EUR for a million tokens, in units of 1e-6 EUR (so 0.9 EUR is 900 000): money is never floating point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prices {

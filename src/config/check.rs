@@ -1,0 +1,95 @@
+//! Schema → Settings: what no single key can know. References between files, names that must be unique,
+//! files and secrets that must be readable. Every fault is reported, and one mistake only once: a tier that
+//! could not be read is no reason to complain about the tenants that name it.
+
+mod catalogue;
+mod gateway;
+mod pem;
+mod tenants;
+mod upstreams;
+
+use std::collections::HashMap;
+
+use super::fault::{At, Faults};
+use super::kind::Listed;
+use super::schema::Schema;
+use super::secret::Sources;
+use super::settings::Settings;
+
+/// The settings that were meant. `None` only if a fault was pushed; a fault may also have been pushed when
+/// there is a value.
+pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Faults) -> Option<Settings> {
+    let models = schema.models.and_then(|file| file.models.value);
+    let catalogue = models.as_ref().map(|list| catalogue::Names::collect(list, faults));
+    let models = models.zip(catalogue.as_ref()).map(|(list, names)| catalogue::models(list, names, faults));
+    let pools = schema
+        .upstreams
+        .and_then(|file| upstreams::pools(file.pools.value, catalogue.as_ref(), sources, faults));
+    let tiers = schema.tiers.and_then(|file| file.tiers.value);
+    let tier_names = tiers.as_ref().map(|list| names_of(list, |tier| &tier.name.value));
+    let gateway = schema.gateway.map(|file| gateway::settings(file, sources, faults));
+    let known = tenants::Known {
+        tiers: tier_names.as_deref(),
+        catalogue: catalogue.as_ref(),
+        pepper: gateway.as_ref().and_then(|gateway| gateway.auth.as_ref()).map(|auth| &auth.pepper),
+        sources,
+    };
+    let tenants = schema.tenants.and_then(|file| tenants::tenants(file.tenants.value, &known, faults));
+    let tiers = tiers.map(|list| tenants::tiers(list, faults));
+    let gateway = gateway?;
+    Some(Settings {
+        server: gateway.server,
+        listeners: gateway.listeners?,
+        admin: gateway.admin,
+        limits: gateway.limits,
+        timeouts: gateway.timeouts,
+        auth: gateway.auth?,
+        stream: gateway.stream,
+        cors: gateway.cors,
+        log: gateway.log,
+        access_log: gateway.access_log,
+        telemetry: gateway.telemetry,
+        reload: gateway.reload,
+        models: models?,
+        pools: pools?,
+        tiers: tiers?,
+        tenants: tenants?,
+    })
+}
+
+/// Names that must be unique, each with the place that has it.
+#[derive(Default)]
+struct Unique {
+    seen: HashMap<String, (String, usize)>,
+}
+
+impl Unique {
+    /// Takes a name, or reports who has it already.
+    fn take(&mut self, what: &str, name: &At<String>, faults: &mut Faults) {
+        match self.seen.get(&name.value) {
+            Some((path, line)) => faults.push(
+                &name.place,
+                format!("{what} {:?} is already used by {path} (line {line})", name.value),
+            ),
+            None => {
+                let place = (name.place.path.clone(), name.place.line);
+                self.seen.insert(name.value.clone(), place);
+            }
+        }
+    }
+}
+
+/// The names of a list, those of unreadable items included.
+fn names_of<'a, T>(list: &'a Listed<T>, name: impl Fn(&'a T) -> &'a str) -> Vec<String> {
+    list.items.iter().map(|item| name(&item.value).to_owned()).chain(list.lost.iter().cloned()).collect()
+}
+
+/// `usize` from a number that its kind has bounded; on the 64-bit machines we serve they are the same.
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// `u32` from a number that its kind has bounded.
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,128 @@
+//! `tiers.yaml` and `tenants.yaml`: tenants that belong to a tier, keys that belong to one tenant.
+
+use super::Unique;
+use super::catalogue::Names;
+use super::gateway::values;
+use crate::config::fault::{At, Faults};
+use crate::config::kind::Listed;
+use crate::config::schema::catalogue as schema;
+use crate::config::secret::{Sources, hash_key};
+use crate::config::settings::{ApiKey, Secret, Tenant, Tier};
+
+/// Checks and converts the tiers.
+pub(super) fn tiers(list: Listed<schema::Tier>, faults: &mut Faults) -> Vec<Tier> {
+    let mut unique = Unique::default();
+    let mut tiers = Vec::new();
+    for At { value: tier, .. } in list.items {
+        unique.take("the tier name", &tier.name, faults);
+        tiers.push(Tier {
+            name: tier.name.value,
+            requests_per_minute: tier.requests_per_minute.value,
+            tokens_per_minute: tier.tokens_per_minute.value,
+            max_in_flight: tier.max_in_flight.value,
+            default_max_tokens: tier.default_max_tokens.value,
+        });
+    }
+    tiers
+}
+
+/// What tenants refer to. Each part may be missing, which is a fault of its own: what needs it is then not
+/// checked.
+pub(super) struct Known<'a> {
+    /// Names of tiers.
+    pub(super) tiers: Option<&'a [String]>,
+    /// Names of models.
+    pub(super) catalogue: Option<&'a Names>,
+    /// What keys are hashed under.
+    pub(super) pepper: Option<&'a Secret>,
+    /// Where secrets are.
+    pub(super) sources: &'a Sources<'a>,
+}
+
+/// Checks and converts the tenants.
+pub(super) fn tenants(
+    list: Listed<schema::Tenant>,
+    known: &Known<'_>,
+    faults: &mut Faults,
+) -> Option<Vec<Tenant>> {
+    let (mut names, mut ids) = (Unique::default(), Unique::default());
+    let mut tenants = Vec::new();
+    for At { value: tenant, .. } in list.items {
+        names.take("the tenant name", &tenant.name, faults);
+        if known.tiers.is_some_and(|tiers| !tiers.contains(&tenant.tier.value)) {
+            faults
+                .push(&tenant.tier.place, format!("no tier of tiers.yaml is called {:?}", tenant.tier.value));
+        }
+        patterns(&tenant.models, known, faults);
+        let mut keys = Vec::new();
+        for At { value: key, place } in tenant.keys.value.items {
+            ids.take("the key id", &key.id, faults);
+            keys.push(api_key(At { value: key, place }, known, faults));
+        }
+        let keys: Option<Vec<_>> = keys.into_iter().collect();
+        tenants.push(keys.map(|keys| Tenant {
+            name: tenant.name.value,
+            tier: tenant.tier.value,
+            models: values(tenant.models.value),
+            source_networks: values(tenant.source_networks.value),
+            keys,
+        }));
+    }
+    tenants.into_iter().collect()
+}
+
+fn patterns(list: &At<Listed<String>>, known: &Known<'_>, faults: &mut Faults) {
+    if list.value.items.is_empty() && !faults.has_below(&list.place) {
+        faults.push(&list.place, "expected at least one model or `*`, found none");
+    }
+    let Some(catalogue) = known.catalogue else { return };
+    for pattern in &list.value.items {
+        catalogue.expect_match(pattern, faults);
+    }
+}
+
+fn api_key(
+    At { value: key, place }: At<schema::ApiKey>,
+    known: &Known<'_>,
+    faults: &mut Faults,
+) -> Option<ApiKey> {
+    let At { value: models, place: models_place } = key.models;
+    let models = models.map(|value| At { value, place: models_place });
+    if let Some(models) = &models {
+        patterns(models, known, faults);
+    }
+    let hash = match (key.hash.value, key.secret.value) {
+        (Some(hash), None) => Some(hash),
+        (None, Some(secret)) => {
+            let secret = At { value: secret, place: key.secret.place };
+            let whole = known.sources.secret(&secret, faults);
+            let whole = whole.filter(|whole| {
+                let starts = format!("tg_{}_", key.id.value);
+                let is_ours = whole.expose().strip_prefix(&starts).is_some_and(|rest| !rest.is_empty());
+                if !is_ours {
+                    faults
+                        .push(&secret.place, format!("expected a key that begins with {starts} and goes on"));
+                }
+                is_ours
+            });
+            whole.zip(known.pepper).map(|(whole, pepper)| hash_key(pepper, whole.expose()))
+        }
+        (Some(_), Some(_)) => {
+            faults.push(&place, "expected either `hash` or `secret`, found both");
+            None
+        }
+        (None, None) => {
+            // A hash that could not be read is reported already.
+            if !faults.has_below(&place) {
+                faults.push(&place, "expected `hash` or `secret`, found neither");
+            }
+            None
+        }
+    };
+    Some(ApiKey {
+        id: key.id.value,
+        hash: hash?,
+        models: models.map(|models| values(models.value)),
+        expires: key.expires.value,
+    })
+}

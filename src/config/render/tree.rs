@@ -1,0 +1,355 @@
+//! Settings as a tree of keys, named as in the files. Each struct is taken apart completely, so that a new
+//! setting does not compile until it is shown and compared.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ring::digest;
+use serde_json::{Value as Json, json};
+
+use crate::config::settings::{
+    AccessLog, AccessLogTarget, Admin, ApiKey, Auth, Cors, Engine, Health, Limits, Listener, Log, Model,
+    Passive, Pool, Prices, Probe, Reload, Retry, Secret, ServedModel, Server, Settings, Stream, Telemetry,
+    Tenant, Tier, Timeouts, TlsFiles, Upstream, UpstreamTimeouts, UpstreamTls,
+};
+
+/// A part of the settings.
+pub(super) enum Tree {
+    /// Keys and their values.
+    Map(Vec<(&'static str, Tree)>),
+    /// Items and the names by which they are compared.
+    List(Vec<(String, Tree)>),
+    /// A single value, or a list of plain ones.
+    Value(Json),
+    /// A value that is compared by its digest and shown as these words.
+    Hidden(&'static str, Vec<u8>),
+}
+
+macro_rules! map {
+    ($($key:ident: $value:expr),+ $(,)?) => {
+        Tree::Map(vec![$((stringify!($key), $value)),+])
+    };
+}
+
+/// The whole tree.
+pub(super) fn of(settings: &Settings) -> Tree {
+    let Settings {
+        server,
+        listeners,
+        admin,
+        limits,
+        timeouts,
+        auth,
+        stream,
+        cors,
+        log,
+        access_log,
+        telemetry,
+        reload,
+        models,
+        pools,
+        tiers,
+        tenants,
+    } = settings;
+    let Cors { allow_origins } = cors;
+    let Log { level } = log;
+    let Telemetry { server_timing } = telemetry;
+    let Reload { watch_interval } = reload;
+    map! {
+        server: of_server(server),
+        listeners: list(listeners, |listener| listener.address.to_string(), of_listener),
+        admin: admin.as_ref().map_or(value("off"), |Admin { address }| map! { address: value(address.to_string()) }),
+        limits: of_limits(limits),
+        timeouts: of_timeouts(timeouts),
+        auth: of_auth(auth),
+        stream: of_stream(stream),
+        cors: map! { allow_origins: value(allow_origins) },
+        log: map! { level: value(level.to_string().to_ascii_lowercase()) },
+        access_log: of_access_log(access_log),
+        telemetry: map! { server_timing: value(server_timing) },
+        reload: map! {
+            watch: value(watch_interval.is_some()),
+            interval_ms: watch_interval.map_or(value(Json::Null), millis),
+        },
+        models: list(models, |model| model.name.clone(), of_model),
+        pools: list(pools, |pool| pool.name.clone(), of_pool),
+        tiers: list(tiers, |tier| tier.name.clone(), of_tier),
+        tenants: list(tenants, |tenant| tenant.name.clone(), of_tenant),
+    }
+}
+
+fn value(value: impl serde::Serialize) -> Tree {
+    // Strings, numbers, booleans and lists of them always have a JSON form.
+    Tree::Value(json!(value))
+}
+
+fn millis(duration: Duration) -> Tree {
+    value(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn path(path: &Path) -> Tree {
+    value(path.to_string_lossy())
+}
+
+fn hidden(secret: &Secret) -> Tree {
+    Tree::Hidden("<secret>", digest::digest(&digest::SHA256, secret.expose().as_bytes()).as_ref().to_vec())
+}
+
+fn list<T>(items: &[T], name: impl Fn(&T) -> String, tree: impl Fn(&T) -> Tree) -> Tree {
+    let mut list: Vec<(String, Tree)> = Vec::with_capacity(items.len());
+    for item in items {
+        let mut label = name(item);
+        // Only addresses with port 0 can be the same.
+        while list.iter().any(|(other, _)| *other == label) {
+            label.push('\'');
+        }
+        list.push((label, tree(item)));
+    }
+    Tree::List(list)
+}
+
+fn of_server(server: &Server) -> Tree {
+    let Server { workers, drain_timeout, drain_delay, upgrade_socket, upstream_keepalive } = server;
+    map! {
+        workers: value(workers),
+        drain_timeout_ms: millis(*drain_timeout),
+        drain_delay_ms: millis(*drain_delay),
+        upgrade_socket: path(upgrade_socket),
+        upstream_keepalive: value(upstream_keepalive),
+    }
+}
+
+fn of_listener(listener: &Listener) -> Tree {
+    let Listener { address, tls, http2 } = listener;
+    let of_tls = |TlsFiles { certificate, key }: &TlsFiles| {
+        map! { certificate: path(certificate), key: path(key) }
+    };
+    map! {
+        address: value(address.to_string()),
+        tls: tls.as_ref().map_or(value(Json::Null), of_tls),
+        cleartext: value(tls.is_none()),
+        http2: value(http2),
+    }
+}
+
+fn of_limits(limits: &Limits) -> Tree {
+    let Limits {
+        request_body_bytes,
+        request_header_bytes,
+        json_depth,
+        connections,
+        connections_per_address,
+        answer_buffer_bytes,
+        event_bytes,
+    } = limits;
+    map! {
+        request_body_bytes: value(request_body_bytes),
+        request_header_bytes: value(request_header_bytes),
+        json_depth: value(json_depth),
+        connections: value(connections),
+        connections_per_address: value(connections_per_address),
+        answer_buffer_bytes: value(answer_buffer_bytes),
+        event_bytes: value(event_bytes),
+    }
+}
+
+fn of_timeouts(timeouts: &Timeouts) -> Tree {
+    let Timeouts { request_header, request_body, keepalive, client_write } = timeouts;
+    map! {
+        request_header_ms: millis(*request_header),
+        request_body_ms: millis(*request_body),
+        keepalive_ms: millis(*keepalive),
+        client_write_ms: millis(*client_write),
+    }
+}
+
+fn of_auth(auth: &Auth) -> Tree {
+    let Auth { pepper, failures_per_minute, failure_delay_max } = auth;
+    map! {
+        pepper: hidden(pepper),
+        failures_per_minute: value(failures_per_minute),
+        failure_delay_max_ms: millis(*failure_delay_max),
+    }
+}
+
+fn of_stream(stream: &Stream) -> Tree {
+    let Stream { keepalive_comment, keepalive_before_first_byte } = stream;
+    map! {
+        keepalive_comment_ms: millis(keepalive_comment.unwrap_or_default()),
+        keepalive_before_first_byte: value(keepalive_before_first_byte),
+    }
+}
+
+fn of_access_log(access_log: &AccessLog) -> Tree {
+    let AccessLog { target, rotate_bytes, rotate_age, keep_files } = access_log;
+    map! {
+        target: match target {
+            AccessLogTarget::Off => value("off"),
+            AccessLogTarget::Stdout => value("stdout"),
+            AccessLogTarget::File(file) => path(file),
+        },
+        rotate_bytes: value(rotate_bytes),
+        rotate_age_s: value(rotate_age.as_secs()),
+        keep_files: value(keep_files),
+    }
+}
+
+fn of_model(model: &Model) -> Tree {
+    let Model {
+        name,
+        aliases,
+        publisher,
+        launched,
+        deprecated,
+        end_of_support,
+        successor,
+        context_length,
+        prices,
+        energy_kwh_per_million,
+    } = model;
+    let Prices { input_micro_eur, output_micro_eur, reasoning_micro_eur } = prices;
+    let day = |day: &Option<chrono::NaiveDate>| value(day.map(|day| day.to_string()));
+    map! {
+        name: value(name),
+        aliases: value(aliases),
+        publisher: value(publisher),
+        launched: day(launched),
+        deprecated: day(deprecated),
+        end_of_support: day(end_of_support),
+        successor: value(successor),
+        context_length: value(context_length),
+        prices: map! {
+            input: euros(*input_micro_eur),
+            output: euros(*output_micro_eur),
+            reasoning: euros(*reasoning_micro_eur),
+        },
+        energy_kwh_per_million: value(energy_kwh_per_million),
+    }
+}
+
+/// An amount of 1e-6 EUR in EUR. A price of at most 15 digits is exact in a double's shortest form.
+fn euros(micro: u64) -> Tree {
+    let (whole, rest) = (micro / 1_000_000, micro % 1_000_000);
+    match format!("{whole}.{rest:06}").parse::<f64>() {
+        Ok(amount) if rest > 0 => value(amount),
+        _ => value(whole),
+    }
+}
+
+fn of_pool(pool: &Pool) -> Tree {
+    let Pool { name, models, servers, health, passive, timeouts, retry } = pool;
+    let Passive { failures, eject, eject_max } = passive;
+    let Retry { attempts, budget_percent } = retry;
+    map! {
+        name: value(name),
+        models: list(models, |served| served.model.clone(), |ServedModel { model, served_as }| {
+            map! { model: value(model), served_as: value(served_as) }
+        }),
+        servers: list(servers, |server| server.name.clone(), of_upstream),
+        health: of_health(health),
+        passive: map! {
+            failures: value(failures),
+            eject_ms: millis(*eject),
+            eject_max_ms: millis(*eject_max),
+        },
+        timeouts: of_upstream_timeouts(timeouts),
+        retry: map! { attempts: value(attempts), budget_percent: value(budget_percent) },
+    }
+}
+
+fn of_upstream(server: &Upstream) -> Tree {
+    let Upstream { name, host, port, weight, engine, http2, tls, credential, max_in_flight } = server;
+    let of_tls = |UpstreamTls { server_name, ca, verify }: &UpstreamTls| {
+        map! {
+            server_name: value(server_name),
+            ca: ca.as_deref().map_or(value(Json::Null), path),
+            verify: value(verify),
+        }
+    };
+    map! {
+        name: value(name),
+        address: value(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }),
+        engine: value(match engine {
+            Engine::Vllm => "vllm",
+            Engine::Sglang => "sglang",
+            Engine::Tgi => "tgi",
+            Engine::LlamaCpp => "llamacpp",
+            Engine::Ollama => "ollama",
+            Engine::Transformers => "transformers",
+            Engine::OpenAi => "openai",
+        }),
+        weight: value(weight),
+        http2: value(http2),
+        tls: tls.as_ref().map_or(value(Json::Null), of_tls),
+        credential: credential.as_ref().map_or(value(Json::Null), hidden),
+        max_in_flight: value(max_in_flight),
+    }
+}
+
+fn of_health(health: &Health) -> Tree {
+    let Health { probe, interval, timeout, healthy_after, unhealthy_after } = health;
+    let (kind, path) = match probe {
+        Probe::Http(path) => ("http", path.as_deref()),
+        Probe::Tcp => ("tcp", None),
+        Probe::Off => ("off", None),
+    };
+    map! {
+        probe: value(kind),
+        path: value(path),
+        interval_ms: millis(*interval),
+        timeout_ms: millis(*timeout),
+        healthy_after: value(healthy_after),
+        unhealthy_after: value(unhealthy_after),
+    }
+}
+
+fn of_upstream_timeouts(timeouts: &UpstreamTimeouts) -> Tree {
+    let UpstreamTimeouts {
+        connect,
+        write,
+        headers,
+        first_token,
+        prefill_per_1k_tokens,
+        between_tokens,
+        answer,
+    } = timeouts;
+    map! {
+        connect_ms: millis(*connect),
+        write_ms: millis(*write),
+        headers_ms: millis(*headers),
+        first_token_ms: millis(*first_token),
+        prefill_ms_per_1k_tokens: millis(*prefill_per_1k_tokens),
+        between_tokens_ms: millis(*between_tokens),
+        answer_ms: millis(*answer),
+    }
+}
+
+fn of_tier(tier: &Tier) -> Tree {
+    let Tier { name, requests_per_minute, tokens_per_minute, max_in_flight, default_max_tokens } = tier;
+    map! {
+        name: value(name),
+        requests_per_minute: value(requests_per_minute),
+        tokens_per_minute: value(tokens_per_minute),
+        max_in_flight: value(max_in_flight),
+        default_max_tokens: value(default_max_tokens),
+    }
+}
+
+fn of_tenant(tenant: &Tenant) -> Tree {
+    let Tenant { name, tier, models, source_networks, keys } = tenant;
+    let networks = source_networks.iter().map(|network| format!("{}/{}", network.address, network.prefix));
+    map! {
+        name: value(name),
+        tier: value(tier),
+        models: value(models),
+        source_networks: value(networks.collect::<Vec<_>>()),
+        keys: list(keys, |key| key.id.clone(), |ApiKey { id, hash, models, expires }| {
+            map! {
+                id: value(id),
+                hash: Tree::Hidden("<hash>", hash.to_vec()),
+                models: value(models),
+                expires: value(expires.map(|day| day.to_string())),
+            }
+        }),
+    }
+}

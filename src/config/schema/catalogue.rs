@@ -1,0 +1,170 @@
+//! `models.yaml`, `tiers.yaml` and `tenants.yaml`: what is offered, on which terms, to whom.
+
+use serde_json::{Value as Json, json};
+
+use crate::config::kind::{List, Maybe, Tried, Word, section};
+use crate::config::secret::SecretWord;
+use crate::config::words::{ANY, Cidr, Date, Energy, Euros, Name, Pattern, Text, Whole};
+
+section! {
+    /// The whole file.
+    ModelsFile {
+        /// The catalogue.
+        models: Tried<List<Model>> = "[]";
+    }
+}
+
+section! {
+    /// One model. Its phase follows from the dates: preview until `launched`, production, deprecated from
+    /// `deprecated`, retired after `end_of_support`.
+    Model {
+        /// Unique name, by which clients ask for it.
+        name: Name = required;
+        /// Other names by which clients may ask for it.
+        aliases: List<Name> = "[]";
+        /// Who made it.
+        publisher: Text = required;
+        /// First day in production.
+        launched: Maybe<Date> = absent "in production, since an unknown day";
+        /// From this day on, answers carry `deprecation`.
+        deprecated: Maybe<Date> = absent "not deprecated";
+        /// Last day on which it may be used.
+        end_of_support: Maybe<Date> = absent "no end is known";
+        /// Name of the model to use instead, which answers name.
+        successor: Maybe<Name> = absent "none is named";
+        /// Tokens of prompt and answer together.
+        context_length: Maybe<Whole<1, ANY>> = absent "not known";
+        /// What tokens cost.
+        prices: Prices = "{}";
+        /// Energy.
+        energy_kwh_per_million: Maybe<Energy> = absent "not known";
+    }
+}
+
+section! {
+    /// Prices.
+    Prices {
+        /// Input tokens.
+        input: Euros = "0.9";
+        /// Output tokens without reasoning.
+        output: Euros = "4";
+        /// Reasoning output tokens.
+        reasoning: Euros = "21";
+    }
+}
+
+section! {
+    /// The whole file.
+    TiersFile {
+        /// The tiers.
+        tiers: Tried<List<Tier>> = "[]";
+    }
+}
+
+section! {
+    /// What each tenant of this tier may use.
+    Tier {
+        /// Unique name.
+        name: Name = required;
+        /// Requests of a tenant.
+        requests_per_minute: Maybe<Whole<1, ANY>> = absent "no limit";
+        /// Input and output tokens of a tenant.
+        tokens_per_minute: Maybe<Whole<1, ANY>> = absent "no limit";
+        /// Requests of a tenant at a time.
+        max_in_flight: Maybe<Whole<1, ANY>> = absent "no limit";
+        /// Output tokens that are reserved for a request without `max_tokens`; the unused part flows back.
+        default_max_tokens: Whole<1, 1_000_000_000> = "1024";
+    }
+}
+
+section! {
+    /// The whole file.
+    TenantsFile {
+        /// The tenants.
+        tenants: List<Tenant> = "[]";
+    }
+}
+
+section! {
+    /// Who pays.
+    Tenant {
+        /// Unique name; the `tenant` label of metrics and records.
+        name: Name = required;
+        /// Name of a tier of tiers.yaml.
+        tier: Name = required;
+        /// Catalogue models that its keys may use: names, or patterns with `*`.
+        models: List<Pattern> = "['*']";
+        /// Networks from which its keys may be used; an empty list is anywhere.
+        source_networks: List<Cidr> = "[]";
+        /// Its API keys.
+        keys: List<ApiKey> = "[]";
+    }
+}
+
+section! {
+    /// An API key `tg_<id>_<secret>`. One of `hash` and `secret` must be given.
+    ApiKey {
+        /// The public part of the key; unique over all tenants.
+        id: KeyId = required;
+        /// The key's hash under `auth.pepper`, as `tollgate key create` prints it.
+        hash: Maybe<KeyHash> = absent "`secret` is given";
+        /// Where the whole key is.
+        secret: Maybe<SecretWord> = absent "`hash` is given";
+        /// Narrower than the tenant's.
+        models: Maybe<List<Pattern>> = absent "the tenant's";
+        /// Last day on which the key works.
+        expires: Maybe<Date> = absent "never";
+    }
+}
+
+/// The public part of an API key.
+pub(crate) enum KeyId {}
+
+impl Word for KeyId {
+    type Value = String;
+    // Somebody will paste the whole key here.
+    const HIDDEN: bool = true;
+
+    fn words() -> String {
+        "a key id of 4 to 32 small letters and digits".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[a-z0-9]{4,32}$" })
+    }
+
+    fn parse(text: &str) -> Option<String> {
+        let is_id = (4..=32).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        is_id.then(|| text.to_owned())
+    }
+}
+
+/// The keyed hash of an API key.
+pub(crate) enum KeyHash {}
+
+impl Word for KeyHash {
+    type Value = [u8; 32];
+    const HIDDEN: bool = true;
+
+    fn words() -> String {
+        "hmac-sha256: and 64 hexadecimal digits".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^hmac-sha256:[0-9a-fA-F]{64}$" })
+    }
+
+    fn parse(text: &str) -> Option<[u8; 32]> {
+        let digits = text.strip_prefix("hmac-sha256:")?.as_bytes();
+        if digits.len() != 64 {
+            return None;
+        }
+        let mut hash = [0; 32];
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |digit: u8| char::from(digit).to_digit(16);
+            *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
+        }
+        Some(hash)
+    }
+}

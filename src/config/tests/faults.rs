@@ -1,0 +1,317 @@
+//! Broken files and the exact lines that an operator gets to see. Each row is one file that replaces its
+//! counterpart in a small good configuration.
+
+use super::dir::{Dir, certificate_and_key};
+
+/// One broken file → its faults, each without the `conf/<file>` that it begins with.
+pub(super) fn check(file: &str, rows: &[(&str, &[&str])]) {
+    for (text, expected) in rows {
+        let expected: Vec<_> = expected.iter().map(|line| format!("conf/{file}{line}")).collect();
+        assert_eq!(Dir::small(&[(file, text)]).faults(), expected, "\n{text}");
+    }
+}
+
+/// A `tollgate.yaml` that is good but for what is added (from line 4 on).
+fn gateway(rest: &str) -> String {
+    format!("listeners: [{{address: '127.0.0.1:0', cleartext: true}}]\nauth:\n  pepper: env:PEPPER\n{rest}")
+}
+
+#[test]
+fn yaml_that_cannot_be_read() {
+    check(
+        "tiers.yaml",
+        &[
+            (
+                "tiers:\n  - name: t\n    - x",
+                &[":3: not valid YAML: while parsing a block mapping, did not find expected key"],
+            ),
+            (
+                "tiers: [{name: t}\n",
+                &[":2: not valid YAML: while parsing a flow sequence, expected ',' or ']'"],
+            ),
+            ("tiers: [{name: t}]\n---\ntiers: []\n", &[":3: expected one YAML document, found 2"]),
+            ("- 1\n", &[":1: expected a mapping with keys, found a list"]),
+            ("tiers: [{name: t}]\n? [a]\n: 1\n", &[":2: expected a plain text key"]),
+            ("tiers: !mine [{name: t}]\n", &[":1: tiers: YAML tags (!…) are not supported"]),
+            (
+                "a: &a {name: t}\ntiers:\n  - <<: *a\n    name: t\n",
+                &[
+                    ":1: a: unknown key; known here are tiers",
+                    ":3: tiers[0].<<: merge keys are not supported; write the keys out, or use an alias as a value",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn keys_given_twice() {
+    check(
+        "tiers.yaml",
+        &[
+            ("tiers:\n  - name: t\n    name: u\n", &[":3: tiers[0].name: this key was already given above"]),
+            // Neither the third nor a later fault is hidden.
+            (
+                "tiers:\n  - name: t\n    \"name\": u\n    name: v\n    default_max_tokens: x\ntiers: []\n",
+                &[
+                    ":3: tiers[0].name: this key was already given above",
+                    ":4: tiers[0].name: this key was already given above",
+                    ":5: tiers[0].default_max_tokens: expected a whole number from 1 to 1000000000, found the text \"x\"",
+                    ":6: tiers: this key was already given above",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn keys_that_nobody_knows() {
+    check(
+        "tollgate.yaml",
+        &[
+            (&gateway("limit:\n  json_depth: 1\n"), &[":4: limit: unknown key; did you mean `limits`?"]),
+            (
+                &gateway("limits:\n  jsondepth: 1\n  connectoins: 5\n"),
+                &[
+                    ":5: limits.jsondepth: unknown key; did you mean `json_depth`?",
+                    ":6: limits.connectoins: unknown key; did you mean `connections`?",
+                ],
+            ),
+            (
+                &gateway("cors: {origin: 1}\n"),
+                &[":4: cors.origin: unknown key; known here are allow_origins"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn values_of_the_wrong_type() {
+    check(
+        "tollgate.yaml",
+        &[
+            (
+                &gateway(
+                    "limits:\n  connections: \"5\"\n  json_depth: 300\n  event_bytes: 1.5\n  request_body_bytes:\n",
+                ),
+                &[
+                    ":5: limits.connections: expected a whole number of at least 1, found the text \"5\" (remove the quotes)",
+                    ":6: limits.json_depth: expected a whole number of at most 256, found 300",
+                    ":7: limits.event_bytes: expected a whole number from 1 to 1099511627776, found 1.5",
+                    ":8: limits.request_body_bytes: expected a whole number from 1 to 1099511627776, found nothing",
+                ],
+            ),
+            (
+                &gateway(
+                    "reload: {watch: yes}\nserver: []\ntimeouts: {keepalive_ms: 99999999999999999999}\n",
+                ),
+                &[
+                    ":4: reload.watch: expected true or false, found the text \"yes\" (which is plain text in YAML 1.2)",
+                    ":5: server: expected a mapping with keys, found a list",
+                    ":6: timeouts.keepalive_ms: expected a whole number from 1 to 604800000, found 99999999999999999999",
+                ],
+            ),
+            (
+                &gateway("log: {level: verbose}\nadmin: none\ncors: {allow_origins: '*'}\n"),
+                &[
+                    ":4: log.level: expected one of off, error, warn, info, debug, trace, found the text \"verbose\"",
+                    ":5: admin: expected `off` or a mapping with keys, found the text \"none\"",
+                    ":6: cors.allow_origins: expected a list, found a single value",
+                ],
+            ),
+            (
+                &gateway(
+                    "cors:\n  allow_origins: [https://a.example, 'https://b.example/', https://C.example, a]\n",
+                ),
+                &[
+                    ":5: cors.allow_origins[1]: expected `*` or an origin such as https://app.example:8443, without path \
+                 or final slash, found the text \"https://b.example/\"",
+                    ":5: cors.allow_origins[2]: expected `*` or an origin such as https://app.example:8443, without path \
+                 or final slash, found the text \"https://C.example\"",
+                    ":5: cors.allow_origins[3]: expected `*` or an origin such as https://app.example:8443, without path \
+                 or final slash, found the text \"a\"",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn listeners() {
+    let auth = "auth: {pepper: env:PEPPER}\n";
+    check(
+        "tollgate.yaml",
+        &[
+            ("", &[":1: listeners: this key is required", ":1: auth: this key is required"]),
+            (
+                "listeners:\nauth:\n",
+                &[
+                    ":1: listeners: expected at least one listener, found none",
+                    ":2: auth.pepper: this key is required",
+                ],
+            ),
+            (
+                &format!("{auth}listeners:\n  - address: 127.0.0.1\n    cleartext: true\n"),
+                &[
+                    ":3: listeners[0].address: expected an IP address and port such as 127.0.0.1:8080 or [::]:8443, \
+                 found the text \"127.0.0.1\"",
+                ],
+            ),
+            (
+                &format!(
+                    "{auth}listeners:\n  - address: 127.0.0.1:1\n  - address: 127.0.0.1:2\n    cleartext: false\n"
+                ),
+                &[
+                    ":3: listeners[0]: expected `tls` with certificate and key, or `cleartext: true` to say that there is none",
+                    ":4: listeners[1]: expected `tls` with certificate and key, or `cleartext: true` to say that there is none",
+                ],
+            ),
+            (
+                &format!("{auth}listeners:\n  - address: 127.0.0.1:1\n    tls:\n"),
+                &[
+                    ":4: listeners[0].tls: expected a value, found nothing (write `null` for none, `{}` for defaults)",
+                ],
+            ),
+            (
+                &format!(
+                    "{auth}listeners:\n  - {{address: '127.0.0.1:80', cleartext: true}}\n  \
+                     - {{address: '0.0.0.0:80', cleartext: true}}\n  - {{address: '[::1]:80', cleartext: true}}\n  \
+                     - {{address: '127.0.0.1:9090', cleartext: true}}\nadmin: {{}}\n"
+                ),
+                &[
+                    ":4: listeners[1].address: 0.0.0.0:80 is already taken by listeners[0].address (127.0.0.1:80)",
+                    ":7: admin.address: 127.0.0.1:9090 is already taken by listeners[3].address (127.0.0.1:9090)",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn certificates() {
+    let (certificate, key) = certificate_and_key();
+    let (_, other_key) = certificate_and_key();
+    let table: [(&str, &str, &[&str]); 5] = [
+        (
+            "not PEM\n",
+            &key,
+            &[":3: listeners[0].tls.certificate: expected a PEM certificate, found none in conf/c.pem"],
+        ),
+        (
+            &certificate,
+            "not PEM\n",
+            &[
+                ":4: listeners[0].tls.key: expected a PEM private key without a passphrase, found none in conf/k.pem",
+            ],
+        ),
+        (
+            &certificate,
+            &other_key,
+            &[":4: listeners[0].tls.key: this key does not belong to the first certificate"],
+        ),
+        (
+            &key,
+            &certificate,
+            &[
+                ":3: listeners[0].tls.certificate: expected a PEM certificate, found none in conf/c.pem",
+                ":4: listeners[0].tls.key: expected a PEM private key without a passphrase, found none in conf/k.pem",
+            ],
+        ),
+        (
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            &key,
+            &[
+                ":4: listeners[0].tls.key: the first certificate cannot be used: invalid peer certificate: BadEncoding",
+            ],
+        ),
+    ];
+    let text = "listeners:\n  - address: 127.0.0.1:0\n    tls: {certificate: c.pem,\n      key: k.pem}\n\
+                auth: {pepper: env:PEPPER}\n";
+    for (certificate, key, expected) in table {
+        let expected: Vec<_> = expected.iter().map(|line| format!("conf/tollgate.yaml{line}")).collect();
+        let dir = Dir::small(&[("tollgate.yaml", text), ("c.pem", certificate), ("k.pem", key)]);
+        assert_eq!(dir.faults(), expected);
+    }
+    check(
+        "tollgate.yaml",
+        &[(
+            text,
+            &[
+                ":3: listeners[0].tls.certificate: cannot read conf/c.pem: No such file or directory (os error 2)",
+                ":4: listeners[0].tls.key: cannot read conf/k.pem: No such file or directory (os error 2)",
+            ],
+        )],
+    );
+}
+
+#[test]
+fn secrets() {
+    let with = |pepper: &str| {
+        format!("listeners: [{{address: '127.0.0.1:0', cleartext: true}}]\nauth: {{pepper: {pepper}}}\n")
+    };
+    const LITERAL: &str = ":2: auth.pepper: expected env:NAME, file:PATH or credential:NAME (secrets are not written \
+                           here), found something else, which is not shown because it may be secret";
+    const UNFIT: &str =
+        ":2: auth.pepper: expected a secret of visible ASCII characters on one line, found something else";
+    let table: [(&str, &str); 11] = [
+        ("hunter2", LITERAL),
+        ("12345", LITERAL),
+        ("[hunter2]", LITERAL),
+        ("'env:'", LITERAL),
+        ("'credential:../hunter2'", LITERAL),
+        ("vault:hunter2", LITERAL),
+        ("env:NOBODY", ":2: auth.pepper: the environment variable NOBODY is not set"),
+        (
+            "file:../missing",
+            ":2: auth.pepper: cannot read conf/../missing: No such file or directory (os error 2)",
+        ),
+        (
+            "credential:missing",
+            ":2: auth.pepper: cannot read conf/missing: No such file or directory (os error 2)",
+        ),
+        ("env:EMPTY", UNFIT),
+        ("env:BLANKS", UNFIT),
+    ];
+    for (pepper, expected) in table {
+        check("tollgate.yaml", &[(&with(pepper), &[expected])]);
+        assert!(!expected.contains("hunter2"));
+    }
+}
+
+#[test]
+fn faults_of_all_files_come_at_once_and_in_order() {
+    let dir = Dir::small(&[
+        ("tenants.yaml", "tenants:\n  - {name: n, tier: t, modles: []}\n"),
+        ("tiers.yaml", "tiers:\n  - {name: t, max_in_flight: x}\n  - {nmae: u}\n"),
+        ("models.yaml", "models: [\n"),
+        (
+            "tollgate.yaml",
+            "listeners:\n  - {address: '127.0.0.1:1', cleartext: 1}\nauth: {pepper: hunter2}\n",
+        ),
+    ]);
+    dir.write("upstreams.yaml", b"pools:\n  - {name: \xff}\n");
+    assert_eq!(
+        dir.faults(),
+        [
+            "conf/tollgate.yaml:2: listeners[0].cleartext: expected true or false, found 1",
+            "conf/tollgate.yaml:3: auth.pepper: expected env:NAME, file:PATH or credential:NAME (secrets are not written \
+         here), found something else, which is not shown because it may be secret",
+            "conf/models.yaml:2: not valid YAML: while parsing a node, did not find expected node content",
+            "conf/upstreams.yaml: expected UTF-8 text, found other bytes",
+            "conf/tiers.yaml:2: tiers[0].max_in_flight: expected a whole number of at least 1, found the text \"x\"",
+            "conf/tiers.yaml:3: tiers[1].nmae: unknown key; did you mean `name`?",
+            "conf/tiers.yaml:3: tiers[1].name: this key is required",
+            "conf/tenants.yaml:2: tenants[0].modles: unknown key; did you mean `models`?",
+        ]
+    );
+}
+
+#[test]
+fn missing_files_are_faults() {
+    let dir = Dir::small(&[]);
+    std::fs::remove_dir_all(dir.conf()).expect("it is there");
+    let missing = "cannot be read: No such file or directory (os error 2)";
+    let expected: Vec<_> =
+        crate::config::file_names().iter().map(|name| format!("conf/{name}: {missing}")).collect();
+    assert_eq!(dir.faults(), expected);
+}
