@@ -1,0 +1,23 @@
+//! The real gateway, end to end: its own process between scripted servers and raw clients. One test binary, one
+//! file per room; `harness` is what they stand on and `harness_itself` shows that it can be trusted.
+
+mod harness;
+
+mod admin;
+mod auth;
+mod balance;
+mod body;
+mod cancel;
+mod catalogue;
+mod drain;
+mod errors;
+mod fidelity;
+mod harness_itself;
+mod meter;
+mod relay;
+mod reload;
+mod replay;
+mod settle;
+mod strictness;
+mod timeouts;
+mod tls;
