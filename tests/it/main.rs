@@ -1,6 +1,11 @@
 //! The real gateway, end to end: its own process between scripted servers and raw clients. One test binary, one
 //! file per room; `harness` is what they stand on and `harness_itself` shows that it can be trusted.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "servers and drivers of a test are tasks of that test's own runtime and are aborted when dropped"
+)]
+
 mod harness;
 
 mod admin;
