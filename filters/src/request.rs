@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod body;
 pub mod catalogue;
+pub mod guessing;
 pub mod multipart;
 pub mod quota;
 pub mod upstream;
