@@ -1,0 +1,362 @@
+//! Counters for Prometheus. Labels come from closed sets only: names out of the configuration, and enums; never
+//! a key, a prompt, an address or what a client wrote. Everything is counted once, when a request settles; the
+//! gaps between tokens are collected in the request and added as a whole, so that no event touches a shared
+//! cache line.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Histogram as HistogramProto, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{
+    CounterVec, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Opts, Registry, TextEncoder,
+};
+
+use crate::record::Record;
+use crate::state::State;
+
+/// Upper bounds of time histograms for whole requests, seconds: 5 ms to 10 min.
+const DURATION_BUCKETS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+/// Upper bounds for output speed, tokens a second.
+const SPEED_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 120.0, 160.0, 240.0, 480.0];
+
+/// All of the gateway's metrics.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    refusals: IntCounterVec,
+    tokens: IntCounterVec,
+    cost: CounterVec,
+    energy: CounterVec,
+    duration: HistogramVec,
+    ttft: HistogramVec,
+    speed: HistogramVec,
+    itl: GapHistogram,
+    /// Attempts by server and how they went.
+    pub attempts: IntCounterVec,
+    /// Attempts beyond a request's first.
+    pub retries: IntCounter,
+    /// Open client connections.
+    pub connections: IntGauge,
+    /// Connections that were not served, by reason.
+    pub connections_refused: IntCounterVec,
+    /// Reloads by result.
+    pub reloads: IntCounterVec,
+    /// When a configuration was last taken, seconds since 1970.
+    pub reloaded_at: Gauge,
+    /// Client gone → work for it stopped, seconds.
+    in_flight: IntGauge,
+    records_dropped: IntGauge,
+    server_up: GaugeVec,
+    server_in_flight: GaugeVec,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// If a metric is declared wrongly, which a test would have shown.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let r = &registry;
+        let metrics = Self {
+            requests: counter(
+                r,
+                "tollgate_requests_total",
+                "Requests by how they ended.",
+                &["tenant", "model", "endpoint", "status", "outcome"],
+            )?,
+            refusals: counter(r, "tollgate_refusals_total", "Error answers by their code.", &["code"])?,
+            tokens: counter(
+                r,
+                "tollgate_tokens_total",
+                "Tokens by kind and by who counted them; output is without reasoning, cached_input is a part of input.",
+                &["tenant", "model", "kind", "source"],
+            )?,
+            cost: float_counter(r, "tollgate_cost_eur_total", "Price of the tokens.", &["tenant", "model"])?,
+            energy: float_counter(
+                r,
+                "tollgate_energy_kwh_total",
+                "Energy of the tokens, for models whose energy is known.",
+                &["tenant", "model"],
+            )?,
+            duration: histogram(
+                r,
+                "tollgate_request_duration_seconds",
+                "Headers read to end of the request.",
+                &["endpoint", "outcome"],
+                DURATION_BUCKETS,
+            )?,
+            ttft: histogram(
+                r,
+                "tollgate_time_to_first_token_seconds",
+                "Headers read to first event with content handed to the client.",
+                &["model"],
+                DURATION_BUCKETS,
+            )?,
+            speed: histogram(
+                r,
+                "tollgate_output_tokens_per_second",
+                "Output tokens a second after the first one, per streamed request.",
+                &["model"],
+                SPEED_BUCKETS,
+            )?,
+            itl: GapHistogram::new()?,
+            attempts: counter(
+                r,
+                "tollgate_upstream_attempts_total",
+                "Attempts by server and how they went.",
+                &["server", "result"],
+            )?,
+            retries: registered(
+                r,
+                IntCounter::new("tollgate_upstream_retries_total", "Attempts beyond a request's first.")?,
+            )?,
+            connections: registered(
+                r,
+                IntGauge::new("tollgate_open_connections", "Open client connections.")?,
+            )?,
+            connections_refused: counter(
+                r,
+                "tollgate_connections_refused_total",
+                "Client connections that were not served.",
+                &["reason"],
+            )?,
+            reloads: counter(r, "tollgate_config_reloads_total", "Reloads by result.", &["result"])?,
+            reloaded_at: registered(
+                r,
+                Gauge::new(
+                    "tollgate_config_last_reload_success_timestamp_seconds",
+                    "When the configuration in force was taken.",
+                )?,
+            )?,
+            in_flight: registered(r, IntGauge::new("tollgate_requests_in_flight", "Requests in work.")?)?,
+            records_dropped: registered(
+                r,
+                IntGauge::new("tollgate_records_dropped", "Access records that could not be written.")?,
+            )?,
+            server_up: gauges(
+                r,
+                "tollgate_upstream_up",
+                "Whether a server may be used: 1, or 0.",
+                &["server"],
+            )?,
+            server_in_flight: gauges(
+                r,
+                "tollgate_upstream_in_flight",
+                "Requests that a server has not answered to the last byte.",
+                &["server"],
+            )?,
+            registry,
+        };
+        metrics.registry.register(Box::new(metrics.itl.clone()))?;
+        let build =
+            gauges(&metrics.registry, "tollgate_build_info", "Version of the gateway.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        Ok(metrics)
+    }
+
+    /// Counts a settled request.
+    pub fn observe(&self, record: &Record) {
+        let (tenant, model) = (or_dash(&record.tenant), or_dash(&record.model));
+        let status = status_label(record.status);
+        let outcome = record.outcome.label();
+        self.requests.with_label_values(&[tenant, model, or_dash(record.endpoint), status, outcome]).inc();
+        self.duration
+            .with_label_values(&[or_dash(record.endpoint), outcome])
+            .observe(record.duration_ms / 1000.0);
+        let sources = (record.input_source.label(), record.output_source.label());
+        for (kind, tokens, source) in [
+            ("input", record.input_tokens, sources.0),
+            ("cached_input", record.cached_input_tokens, sources.0),
+            ("output", record.output_tokens, sources.1),
+            ("reasoning", record.reasoning_tokens, sources.1),
+        ] {
+            if tokens > 0 {
+                self.tokens.with_label_values(&[tenant, model, kind, source]).inc_by(tokens);
+            }
+        }
+        if record.cost_eur.0 > 0 {
+            self.cost.with_label_values(&[tenant, model]).inc_by(record.cost_eur.0 as f64 / 1e12);
+        }
+        if let Some(energy) = record.energy_kwh {
+            self.energy.with_label_values(&[tenant, model]).inc_by(energy);
+        }
+        if let Some(ttft) = record.ttft_ms {
+            self.ttft.with_label_values(&[model]).observe(ttft / 1000.0);
+        }
+        if let Some(speed) = record.output_tokens_per_second {
+            self.speed.with_label_values(&[model]).observe(speed);
+        }
+    }
+
+    /// Counts an error answer by its code, which must be one of ours.
+    pub fn observe_refusal(&self, code: &'static str) {
+        self.refusals.with_label_values(&[code]).inc();
+    }
+
+    /// Adds the gaps between tokens that a request has collected.
+    pub fn observe_gaps(&self, buckets: &[u64], sum_seconds: f64) {
+        self.itl.add(buckets, sum_seconds);
+    }
+
+    /// Everything in Prometheus' text format.
+    ///
+    /// # Errors
+    /// If a metric cannot be written.
+    pub fn render(&self, state: &State) -> prometheus::Result<Vec<u8>> {
+        let stages = state.stages.load();
+        let now = state.now();
+        // Servers that a reload removed must not linger.
+        self.server_up.reset();
+        self.server_in_flight.reset();
+        for server in &stages.servers {
+            use tollgate_filters::request::upstream::health::Standing;
+            let is_up = server.load.health.standing(now) != Standing::Down;
+            let name = server.upstream.name.as_str();
+            self.server_up.with_label_values(&[name]).set(f64::from(u8::from(is_up)));
+            self.server_in_flight.with_label_values(&[name]).set(server.load.in_flight() as f64);
+        }
+        self.in_flight.set(state.in_flight.load(Ordering::Relaxed) as i64);
+        self.records_dropped.set(state.access_log.dropped() as i64);
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+fn or_dash(label: &str) -> &str {
+    if label.is_empty() { "-" } else { label }
+}
+
+/// A closed set of statuses: those that the gateway sends, and classes for what servers send beyond them.
+fn status_label(status: u16) -> &'static str {
+    const KNOWN: [(u16, &str); 19] = [
+        (0, "none"),
+        (200, "200"),
+        (204, "204"),
+        (400, "400"),
+        (401, "401"),
+        (403, "403"),
+        (404, "404"),
+        (405, "405"),
+        (408, "408"),
+        (410, "410"),
+        (413, "413"),
+        (415, "415"),
+        (429, "429"),
+        (431, "431"),
+        (500, "500"),
+        (502, "502"),
+        (503, "503"),
+        (504, "504"),
+        (422, "422"),
+    ];
+    let known = KNOWN.iter().find(|(code, _)| *code == status).map(|(_, label)| *label);
+    known.unwrap_or(match status / 100 {
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    })
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counter(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    registered(r, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn float_counter(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<CounterVec> {
+    registered(r, CounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn gauges(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+    registered(r, GaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn histogram(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    buckets: &[f64],
+) -> prometheus::Result<HistogramVec> {
+    registered(r, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
+}
+
+/// A histogram that takes many observations at once, already sorted into buckets.
+#[derive(Clone)]
+struct GapHistogram {
+    desc: Desc,
+    counts: Arc<Vec<AtomicU64>>,
+    sum: Arc<Mutex<f64>>,
+}
+
+impl GapHistogram {
+    fn new() -> prometheus::Result<Self> {
+        let desc = Desc::new(
+            "tollgate_inter_token_latency_seconds".to_owned(),
+            "Gap between two events with content.".to_owned(),
+            vec![],
+            std::collections::HashMap::new(),
+        )?;
+        let counts = tollgate_filters::response::tokens::GAP_BOUNDS_SECONDS.iter().map(|_| AtomicU64::new(0));
+        // One more for what is above the last bound.
+        let counts = counts.chain([AtomicU64::new(0)]).collect();
+        Ok(Self { desc, counts: Arc::new(counts), sum: Arc::default() })
+    }
+
+    fn add(&self, buckets: &[u64], sum_seconds: f64) {
+        for (count, more) in self.counts.iter().zip(buckets) {
+            if *more > 0 {
+                count.fetch_add(*more, Ordering::Relaxed);
+            }
+        }
+        *self.sum.lock().unwrap_or_else(PoisonError::into_inner) += sum_seconds;
+    }
+}
+
+impl Collector for GapHistogram {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut histogram = HistogramProto::default();
+        let mut total = 0;
+        let mut buckets = Vec::new();
+        for (bound, count) in
+            tollgate_filters::response::tokens::GAP_BOUNDS_SECONDS.iter().zip(self.counts.iter())
+        {
+            total += count.load(Ordering::Relaxed);
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(total);
+            buckets.push(bucket);
+        }
+        total += self.counts.last().map_or(0, |count| count.load(Ordering::Relaxed));
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(total);
+        histogram.set_sample_sum(*self.sum.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut metric = Metric::from_label(Vec::<LabelPair>::new());
+        metric.set_histogram(histogram);
+        let mut family = MetricFamily::default();
+        family.set_name(self.desc.fq_name.clone());
+        family.set_help(self.desc.help.clone());
+        family.set_field_type(MetricType::HISTOGRAM);
+        family.set_metric(vec![metric]);
+        vec![family]
+    }
+}
