@@ -1,0 +1,236 @@
+//! What the gateway runs on. [`Stages`] is one configuration made ready: every table that a request needs,
+//! built from [`Settings`] and swapped whole. A request takes one `Arc<Stages>` when it arrives and keeps it,
+//! so a reload never mixes two configurations. [`State`] is what outlives a reload.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use tollgate_filters::request::auth::{Keyring, Network, Principal, StoredKey};
+use tollgate_filters::request::body::escape;
+use tollgate_filters::request::catalogue::{Catalogue, Entry, matches};
+use tollgate_filters::request::guessing::Guessing;
+use tollgate_filters::request::quota::{self, Usage};
+use tollgate_filters::request::upstream::balance::{Candidate, Route};
+use tollgate_filters::units::Day;
+
+use crate::access_log::AccessLog;
+use crate::config::settings::{Model, Pool, Settings, Tenant, Tier};
+use crate::metrics::Metrics;
+use crate::servers::Server;
+
+/// One configuration, ready to serve.
+#[derive(Debug)]
+pub struct Stages {
+    /// The settings it was built from.
+    pub settings: Settings,
+    /// Credential → principal.
+    pub keyring: Keyring,
+    /// Name → model.
+    pub catalogue: Catalogue,
+    /// For each model of the catalogue, where it is served.
+    pub models: Vec<ServedModel>,
+    /// Every server of every pool.
+    pub servers: Vec<Arc<Server>>,
+    /// For each tenant of the settings, its limits and what it has used of them.
+    pub tenants: Vec<TenantQuota>,
+}
+
+/// Where and how a model is served.
+#[derive(Debug)]
+pub struct ServedModel {
+    /// Its servers.
+    pub route: Route,
+    /// For each candidate of the route, the name that the server knows the model by, as it stands in JSON;
+    /// `None` is the catalogue name.
+    pub served_as: Vec<Option<bytes::Bytes>>,
+    /// The catalogue name, as it stands in JSON.
+    pub own_name: bytes::Bytes,
+}
+
+/// A tenant's limits.
+#[derive(Debug)]
+pub struct TenantQuota {
+    /// From its tier.
+    pub limits: quota::Limits,
+    /// Kept across reloads.
+    pub usage: Arc<Usage>,
+}
+
+impl Stages {
+    /// Builds every table from `settings`, keeping from `before` what a reload must not lose: the load and
+    /// health of servers and the usage of tenants that are still there.
+    #[must_use]
+    pub fn build(settings: Settings, before: Option<&Self>) -> Self {
+        let servers = build_servers(&settings.pools, before);
+        let catalogue = Catalogue::new(settings.models.iter().map(entry).collect());
+        let models = settings.models.iter().map(|model| serve(model, &settings.pools, &servers)).collect();
+        let usage_before: HashMap<&str, &Arc<Usage>> = before.map_or_else(HashMap::new, |before| {
+            let names = before.settings.tenants.iter().map(|tenant| tenant.name.as_str());
+            names.zip(before.tenants.iter().map(|tenant| &tenant.usage)).collect()
+        });
+        let tenants = settings
+            .tenants
+            .iter()
+            .map(|tenant| TenantQuota {
+                limits: limits(tenant, &settings.tiers),
+                usage: usage_before
+                    .get(tenant.name.as_str())
+                    .map_or_else(Arc::default, |usage| Arc::clone(usage)),
+            })
+            .collect();
+        let keys = settings.tenants.iter().enumerate().flat_map(|(index, tenant)| {
+            tenant.keys.iter().map(move |key| (index, tenant, key)).collect::<Vec<_>>()
+        });
+        let keys = keys.map(|(tenant_index, tenant, key)| {
+            let may_use = |model: &Model| {
+                let fits = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, &model.name));
+                fits(&tenant.models) && key.models.as_deref().is_none_or(fits)
+            };
+            let networks = tenant.source_networks.iter();
+            let principal = Arc::new(Principal {
+                tenant: tenant.name.as_str().into(),
+                tenant_index,
+                key_id: key.id.as_str().into(),
+                may_use: settings.models.iter().map(may_use).collect(),
+                networks: networks.map(|net| Network { address: net.address, prefix: net.prefix }).collect(),
+            });
+            let stored = StoredKey { hash: key.hash, expires: key.expires.map(day), principal };
+            (Box::from(key.id.as_str()), stored)
+        });
+        let keyring = Keyring::new(settings.auth.pepper.expose().as_bytes(), keys.collect::<Vec<_>>());
+        Self { keyring, catalogue, models, servers, tenants, settings }
+    }
+}
+
+fn build_servers(pools: &[Pool], before: Option<&Stages>) -> Vec<Arc<Server>> {
+    let old = before.map(|before| before.servers.as_slice()).unwrap_or_default();
+    let mut servers = Vec::new();
+    for pool in pools {
+        for upstream in &pool.servers {
+            let same = old.iter().find(|server| server.is_same_place(upstream));
+            servers.push(Arc::new(Server::new(upstream, pool, same)));
+        }
+    }
+    servers
+}
+
+fn serve(model: &Model, pools: &[Pool], servers: &[Arc<Server>]) -> ServedModel {
+    let mut candidates = Vec::new();
+    let mut served_as = Vec::new();
+    let mut server = 0;
+    for pool in pools {
+        // A model named outright wins over a pattern that fits it too.
+        let exact = pool.models.iter().find(|served| served.model == model.name);
+        let served = exact.or_else(|| pool.models.iter().find(|served| matches(&served.model, &model.name)));
+        for upstream in &pool.servers {
+            if let Some(served) = served {
+                candidates.push(Candidate {
+                    server,
+                    weight: upstream.weight,
+                    max_in_flight: upstream.max_in_flight,
+                    load: Arc::clone(&servers[server].load),
+                });
+                served_as.push(served.served_as.as_deref().map(escape));
+            }
+            server += 1;
+        }
+    }
+    ServedModel { route: Route::new(candidates), served_as, own_name: escape(&model.name) }
+}
+
+fn entry(model: &Model) -> Entry {
+    Entry {
+        name: model.name.as_str().into(),
+        aliases: model.aliases.clone(),
+        launched: model.launched.map(day),
+        end_of_support: model.end_of_support.map(|last| (day(last), last.to_string())),
+        successor: model.successor.clone(),
+        context_length: model.context_length,
+    }
+}
+
+fn limits(tenant: &Tenant, tiers: &[Tier]) -> quota::Limits {
+    tiers.iter().find(|tier| tier.name == tenant.tier).map_or_else(Default::default, |tier| quota::Limits {
+        requests_per_minute: tier.requests_per_minute,
+        tokens_per_minute: tier.tokens_per_minute,
+        max_in_flight: tier.max_in_flight,
+        default_max_tokens: tier.default_max_tokens,
+    })
+}
+
+fn day(date: NaiveDate) -> Day {
+    // `NaiveDate` counts days from the year 1; ours from 1970.
+    Day(date.num_days_from_ce() - 719_163)
+}
+
+/// What outlives a reload.
+#[derive(Debug)]
+pub struct State {
+    /// The configuration in force.
+    pub stages: ArcSwap<Stages>,
+    /// Counters for `/metrics`.
+    pub metrics: Metrics,
+    /// Where records go.
+    pub access_log: AccessLog,
+    /// Wrong keys by source address.
+    pub guessing: Guessing,
+    /// When the process started; the origin of every time passed to the filters.
+    pub origin: Instant,
+    /// Set when the process is about to stop: readiness turns false.
+    pub is_draining: AtomicBool,
+    /// Requests in work.
+    pub in_flight: AtomicUsize,
+}
+
+impl State {
+    /// The state of a process that starts with `stages`.
+    #[must_use]
+    pub fn new(stages: Stages, metrics: Metrics, access_log: AccessLog) -> Self {
+        Self {
+            stages: ArcSwap::from_pointee(stages),
+            metrics,
+            access_log,
+            guessing: Guessing::default(),
+            origin: Instant::now(),
+            is_draining: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    /// Time since the process started.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// Whether the gateway should get traffic: it is not stopping, and every server was checked once or needs
+    /// no check.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let stages = self.stages.load();
+        !self.is_draining.load(Ordering::Relaxed) && stages.servers.iter().all(|server| server.is_known())
+    }
+}
+
+/// Today in UTC.
+#[must_use]
+pub fn today() -> Day {
+    let now: DateTime<Utc> = Utc::now();
+    day(now.date_naive())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_count_from_1970() {
+        let date = |y, m, d| NaiveDate::from_ymd_opt(y, m, d).expect("a date");
+        assert_eq!(day(date(1970, 1, 1)), Day(0));
+        assert_eq!(day(date(2026, 11, 23)), Day(20_780));
+    }
+}

@@ -1,0 +1,100 @@
+//! TLS 1.3, and nothing older, on both sides. Certificates are read again on every reload; a handshake takes
+//! whichever is in force, so a renewed certificate needs no restart.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pingora_core::listeners::tls::TlsSettings;
+use rustls::SupportedCipherSuite;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::config::settings::TlsFiles;
+
+/// Why a certificate cannot be used.
+#[derive(Debug)]
+pub struct TlsError {
+    path: PathBuf,
+    what: String,
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.what)
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+/// Makes TLS 1.3 the only version of the process: Pingora's rustls listeners allow 1.2 as well, unless the
+/// process has no cipher suite for it. To be called before any TLS object is made.
+pub fn install_tls13_only() {
+    let mut provider = ring::default_provider();
+    provider.cipher_suites.retain(|suite| matches!(suite, SupportedCipherSuite::Tls13(_)));
+    // An error means that one is installed already, as when tests call this twice.
+    let _ = provider.install_default();
+}
+
+/// The certificate of one listener, exchangeable under it.
+#[derive(Debug)]
+pub struct Certificate(ArcSwap<CertifiedKey>);
+
+impl Certificate {
+    /// Reads it from its files.
+    ///
+    /// # Errors
+    /// If a file cannot be read or the key does not fit the certificate.
+    pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        Ok(Self(ArcSwap::from_pointee(read(files)?)))
+    }
+
+    /// Reads it anew.
+    ///
+    /// # Errors
+    /// As [`Certificate::load`]; the old one then stays.
+    pub fn reload(&self, files: &TlsFiles) -> Result<(), TlsError> {
+        self.0.store(Arc::new(read(files)?));
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
+    let fault =
+        |path: &PathBuf, what: &dyn fmt::Display| TlsError { path: path.clone(), what: what.to_string() };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.certificate)
+        .map_err(|error| fault(&files.certificate, &error))?
+        .collect();
+    let chain = chain.map_err(|error| fault(&files.certificate, &error))?;
+    if chain.is_empty() {
+        return Err(fault(&files.certificate, &"expected a PEM certificate, found none"));
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| fault(&files.key, &error))?;
+    let provider =
+        CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ring::default_provider()));
+    CertifiedKey::from_der(chain, key, &provider).map_err(|error| fault(&files.key, &error))
+}
+
+/// TLS for a listener.
+///
+/// # Errors
+/// If Pingora cannot make it.
+pub fn settings(certificate: Arc<Certificate>, http2: bool) -> pingora_error::Result<TlsSettings> {
+    // The resolver is asked for certificates; the paths are not used then.
+    let mut settings = TlsSettings::intermediate("", "")?;
+    settings.set_cert_resolver(certificate);
+    if http2 {
+        settings.enable_h2();
+    }
+    Ok(settings)
+}
