@@ -1,0 +1,199 @@
+//! What one request has earned so far. It holds few whole things, and settles them when it is dropped: the
+//! record is written exactly once, also when the task is killed, panics or is cut at shutdown.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use tollgate_filters::request::quota::Lease;
+use tollgate_filters::response::stream::StreamFilter;
+use tollgate_filters::response::tokens::Meter;
+use tollgate_filters::response::usage::{self, Charge, Source};
+
+use crate::config::settings::Model;
+use crate::record::{Outcome, PicoEur, Record, TokenSource};
+use crate::state::{Stages, State};
+
+/// An event stream on its way to the client. It stands in the context so that it is charged however it ends.
+pub struct Streaming {
+    /// Corrects and counts.
+    pub filter: StreamFilter,
+    /// Our estimate of the prompt, tokens.
+    pub input: u64,
+    /// Whether it came to its end.
+    pub is_complete: bool,
+    /// Whether any of it has gone to the client.
+    pub has_delivered: bool,
+}
+
+/// One request, from its headers to its record.
+pub struct RequestCtx {
+    /// The process.
+    pub state: Arc<State>,
+    /// The configuration that the request arrived with.
+    pub stages: Arc<Stages>,
+    /// When its headers had been read.
+    pub started: Instant,
+    /// What will be recorded.
+    pub record: Record,
+    /// Position of its model in the catalogue, once that is known.
+    pub model: Option<usize>,
+    /// Its reservation, once it has one; given back when the context is dropped.
+    pub lease: Option<Lease>,
+    /// What it has used, once a whole answer was read.
+    pub charge: Option<Charge>,
+    /// Its event stream, once one has begun.
+    pub stream: Option<Streaming>,
+    /// Whether an answer was broken off in a way that only the connection can tell the client.
+    pub is_cut: bool,
+    /// When the request had been sent to the server that answered.
+    pub sent: Option<Instant>,
+    /// When that server's answer began.
+    pub answered: Option<Instant>,
+    is_settled: bool,
+}
+
+impl RequestCtx {
+    /// A request whose headers have just been read.
+    #[must_use]
+    pub(super) fn new(state: Arc<State>) -> Self {
+        state.in_flight.fetch_add(1, Ordering::Relaxed);
+        let stages = state.stages.load_full();
+        let nobody: Arc<str> = Arc::from("");
+        let record = Record {
+            time: SystemTime::now(),
+            request_id: String::new(),
+            tenant: Arc::clone(&nobody),
+            key_id: Arc::clone(&nobody),
+            client: None,
+            endpoint: "",
+            model: nobody,
+            server: String::new(),
+            status: 0,
+            code: None,
+            outcome: Outcome::Aborted,
+            is_streaming: false,
+            attempts: 0,
+            input_tokens: 0,
+            cached_input_tokens: 0,
+            output_tokens: 0,
+            reasoning_tokens: 0,
+            input_source: TokenSource::None,
+            output_source: TokenSource::None,
+            cost_eur: PicoEur(0),
+            energy_kwh: None,
+            ttft_ms: None,
+            itl_mean_ms: None,
+            output_tokens_per_second: None,
+            duration_ms: 0.0,
+            request_bytes: 0,
+            answer_bytes: 0,
+        };
+        Self {
+            state,
+            stages,
+            started: Instant::now(),
+            record,
+            model: None,
+            lease: None,
+            charge: None,
+            stream: None,
+            is_cut: false,
+            sent: None,
+            answered: None,
+            is_settled: false,
+        }
+    }
+
+    /// Time since the headers were read.
+    #[must_use]
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Charges, gives back and records. Does so once; later calls do nothing.
+    pub(super) fn settle(&mut self) {
+        if std::mem::replace(&mut self.is_settled, true) {
+            return;
+        }
+        self.record.duration_ms = millis(self.elapsed());
+        if let Some(charge) = self.charge.take() {
+            self.apply(&charge);
+        }
+        if let Some(stream) = self.stream.take().filter(|stream| stream.has_delivered) {
+            let meter = stream.filter.into_meter();
+            let charge = usage::charge(meter.usage(), meter.estimate(stream.input), stream.is_complete);
+            self.apply(&charge);
+            self.measure(&meter);
+        }
+        // Dropping the lease gives back what was not charged.
+        self.lease = None;
+        self.state.metrics.observe(&self.record);
+        self.state.access_log.push(self.record.clone());
+        self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn apply(&mut self, charge: &Charge) {
+        let record = &mut self.record;
+        record.input_tokens = charge.input;
+        record.cached_input_tokens = charge.cached_input;
+        record.output_tokens = charge.output;
+        record.reasoning_tokens = charge.reasoning;
+        record.input_source = source(charge.input_source);
+        record.output_source = source(charge.output_source);
+        if let Some(lease) = &mut self.lease {
+            lease.charge(charge.input + charge.output + charge.reasoning);
+        }
+        if let Some(model) = self.model {
+            let model = &self.stages.settings.models[model];
+            record.cost_eur = cost(model, charge);
+            let tokens = charge.input + charge.output + charge.reasoning;
+            record.energy_kwh = model.energy_kwh_per_million.map(|kwh| kwh * tokens as f64 / 1e6);
+        }
+    }
+
+    fn measure(&mut self, meter: &Meter) {
+        let record = &mut self.record;
+        let gaps = meter.gaps();
+        self.state.metrics.observe_gaps(&gaps.buckets, gaps.sum.as_secs_f64());
+        record.ttft_ms = meter.first_token().map(millis);
+        if gaps.count() > 0 {
+            record.itl_mean_ms = Some(millis(gaps.sum) / gaps.count() as f64);
+        }
+        if let (Some(first), Some(last)) = (meter.first_token(), meter.last_content()) {
+            let span = last.saturating_sub(first).as_secs_f64();
+            let tokens = record.output_tokens + record.reasoning_tokens;
+            if span > 0.0 && tokens > 1 {
+                record.output_tokens_per_second = Some((tokens - 1) as f64 / span);
+            }
+        }
+    }
+}
+
+impl Drop for RequestCtx {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+/// Tokens × price, exact: micro-EUR per million tokens times tokens is in units of 1e-12 EUR.
+fn cost(model: &Model, charge: &Charge) -> PicoEur {
+    let prices = &model.prices;
+    let part = |tokens: u64, price: u64| u128::from(tokens) * u128::from(price);
+    PicoEur(
+        part(charge.input, prices.input_micro_eur)
+            + part(charge.output, prices.output_micro_eur)
+            + part(charge.reasoning, prices.reasoning_micro_eur),
+    )
+}
+
+fn source(source: Source) -> TokenSource {
+    match source {
+        Source::Reported => TokenSource::Reported,
+        Source::Counted => TokenSource::Counted,
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}

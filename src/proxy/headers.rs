@@ -1,0 +1,255 @@
+//! Which header fields cross the gateway. Towards a server: all of the client's, but for those that describe
+//! one connection, carry a credential, or claim who the client is. Towards a client: only those that describe
+//! the answer's body; what a server says of itself stays inside.
+
+use std::time::Duration;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Version};
+use pingora_error::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::ctx::RequestCtx;
+use crate::servers::Server;
+
+/// Never passed to a server: connection fields (RFC 9110 §7.6.1), credentials, and claims about the client that
+/// anyone can make. `accept-encoding` goes too: a compressed answer could not be counted. `expect` was answered
+/// by us; length and host are set anew.
+const NOT_UPSTREAM: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "content-length",
+    "host",
+    "expect",
+    "accept-encoding",
+    "authorization",
+    "api-key",
+    "x-api-key",
+    "cookie",
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-request-id",
+];
+/// Prefixes of fields that are never passed to a server.
+const NOT_UPSTREAM_PREFIXES: &[&str] = &["x-forwarded-", "x-tollgate-", "proxy-"];
+
+/// The only fields of a server's answer that a client sees.
+const DOWNSTREAM: &[HeaderName] = &[
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_LANGUAGE,
+    header::CACHE_CONTROL,
+];
+
+/// The header section that goes to `server`, with a body of `length` bytes.
+///
+/// # Errors
+/// If a field cannot be set, which would be a fault of ours.
+pub(super) fn to_upstream(
+    client: &RequestHeader,
+    server: &Server,
+    request_id: &str,
+    length: usize,
+) -> Result<RequestHeader> {
+    let target = client.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let is_http2 = server.upstream.http2;
+    let size = client.headers.len() + 4;
+    let mut header = if is_http2 {
+        let scheme = if server.upstream.tls.is_some() { "https" } else { "http" };
+        let mut header = RequestHeader::build_no_case(client.method.clone(), target.as_bytes(), Some(size))?;
+        if let Ok(uri) = format!("{scheme}://{}{target}", server.host).parse() {
+            header.set_uri(uri);
+        }
+        header.set_version(Version::HTTP_2);
+        header
+    } else {
+        let mut header = RequestHeader::build(client.method.clone(), target.as_bytes(), Some(size))?;
+        header.insert_header(header::HOST, server.host.as_str())?;
+        header
+    };
+    let nominated = nominated(&client.headers);
+    for (name, value) in &client.headers {
+        let is_ours = NOT_UPSTREAM.contains(&name.as_str())
+            || NOT_UPSTREAM_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+            || nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name.as_str()));
+        if !is_ours {
+            header.append_header(name.clone(), value.clone())?;
+        }
+    }
+    header.insert_header(header::CONTENT_LENGTH, length)?;
+    header.insert_header("x-request-id", request_id)?;
+    if let Some(authorization) = &server.authorization {
+        header.insert_header(header::AUTHORIZATION, authorization.clone())?;
+    }
+    Ok(header)
+}
+
+/// The fields that the client's `connection` names as meant for one hop.
+fn nominated(headers: &HeaderMap) -> Vec<&str> {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty()).collect()
+}
+
+/// The header section that goes to the client for a server's answer `from`, with a body of `length` bytes or of
+/// unknown length.
+///
+/// # Errors
+/// If a field cannot be set, which would be a fault of ours.
+pub(super) fn to_client(
+    from: &ResponseHeader,
+    ctx: &RequestCtx,
+    length: Option<usize>,
+    is_stream: bool,
+) -> Result<ResponseHeader> {
+    let mut header = ResponseHeader::build(from.status, Some(16))?;
+    for name in DOWNSTREAM {
+        for value in from.headers.get_all(name) {
+            header.append_header(name.clone(), value.clone())?;
+        }
+    }
+    if is_stream {
+        header.insert_header(header::CACHE_CONTROL, "no-cache")?;
+        header.insert_header("x-accel-buffering", "no")?;
+    }
+    match length {
+        Some(length) => header.insert_header(header::CONTENT_LENGTH, length)?,
+        None => header.insert_header(header::TRANSFER_ENCODING, "chunked")?,
+    }
+    common(&mut header, ctx)?;
+    Ok(header)
+}
+
+/// The fields that every answer carries, ours or a server's.
+///
+/// # Errors
+/// If a field cannot be set, which would be a fault of ours.
+pub(super) fn common(header: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
+    header.insert_header("x-request-id", ctx.record.request_id.as_str())?;
+    if let Some(answered) = ctx.answered {
+        let processing = answered.saturating_duration_since(ctx.started);
+        header.insert_header("openai-processing-ms", processing.as_millis().to_string())?;
+    }
+    if let Some(lease) = &ctx.lease {
+        for (what, left) in ["requests", "tokens"].into_iter().zip(lease.remaining) {
+            if let Some(left) = left {
+                header.insert_header(format!("x-ratelimit-limit-{what}"), left.limit.to_string())?;
+                header.insert_header(format!("x-ratelimit-remaining-{what}"), left.remaining.to_string())?;
+                header.insert_header(format!("x-ratelimit-reset-{what}"), go_duration(left.reset))?;
+            }
+        }
+    }
+    lifecycle(header, ctx)?;
+    if ctx.stages.settings.telemetry.server_timing {
+        header.insert_header("server-timing", server_timing(ctx))?;
+    }
+    Ok(())
+}
+
+/// `deprecation` (RFC 9745), `sunset` (RFC 8594) and a `link` to the successor, for a deprecated model.
+fn lifecycle(header: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
+    let Some(model) = ctx.model.map(|model| &ctx.stages.settings.models[model]) else { return Ok(()) };
+    let Some(since) = model.deprecated.filter(|since| *since <= chrono::Utc::now().date_naive()) else {
+        return Ok(());
+    };
+    let midnight = |date: chrono::NaiveDate| date.and_time(chrono::NaiveTime::MIN).and_utc();
+    header.insert_header("deprecation", format!("@{}", midnight(since).timestamp()))?;
+    if let Some(last) = model.end_of_support {
+        // The last day of support is whole: the model goes at the end of it.
+        let end = midnight(last + chrono::Days::new(1));
+        header.insert_header("sunset", end.format("%a, %d %b %Y %H:%M:%S GMT").to_string())?;
+    }
+    if let Some(successor) = &model.successor {
+        header.insert_header("link", format!("</v1/models/{successor}>; rel=\"successor-version\""))?;
+    }
+    Ok(())
+}
+
+fn server_timing(ctx: &RequestCtx) -> String {
+    let since = |from: std::time::Instant, to: std::time::Instant| {
+        to.saturating_duration_since(from).as_secs_f64() * 1000.0
+    };
+    match (ctx.sent, ctx.answered) {
+        (Some(sent), Some(answered)) => {
+            format!("gateway;dur={:.3}, upstream;dur={:.3}", since(ctx.started, sent), since(sent, answered))
+        }
+        _ => format!("gateway;dur={:.3}", ctx.elapsed().as_secs_f64() * 1000.0),
+    }
+}
+
+/// A duration the way OpenAI writes it, which is Go's: `8.64s`, `132ms`, `6m0s`.
+fn go_duration(time: Duration) -> String {
+    let millis = time.as_millis();
+    match millis {
+        0..1_000 => format!("{millis}ms"),
+        1_000..60_000 => {
+            let text = format!("{}.{:03}", millis / 1000, millis % 1000);
+            format!("{}s", text.trim_end_matches('0').trim_end_matches('.'))
+        }
+        _ => format!("{}m{}s", millis / 60_000, millis % 60_000 / 1000),
+    }
+}
+
+/// Whether a client's request id may be kept: short, and of characters that are safe in logs and headers.
+#[must_use]
+pub(super) fn sane_request_id(value: &HeaderValue) -> Option<&str> {
+    let text = value.to_str().ok()?;
+    let is_sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte);
+    ((1..=128).contains(&text.len()) && text.bytes().all(is_sane)).then_some(text)
+}
+
+/// A new request id: 128 random bits, as OpenAI writes them.
+#[must_use]
+pub(super) fn new_request_id() -> String {
+    use ring::rand::SecureRandom;
+    let mut bits = [0; 16];
+    // An id is not a secret; should the system's generator fail, the time still tells requests apart.
+    if ring::rand::SystemRandom::new().fill(&mut bits).is_err() {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        bits = now.as_nanos().to_be_bytes();
+    }
+    bits.iter().fold(String::from("req_"), |mut id, byte| {
+        for nibble in [byte >> 4, byte & 15] {
+            id.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+        }
+        id
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_openai_does() {
+        for (ms, expected) in [(0, "0ms"), (132, "132ms"), (8_640, "8.64s"), (2_000, "2s"), (360_000, "6m0s")]
+        {
+            assert_eq!(go_duration(Duration::from_millis(ms)), expected);
+        }
+    }
+
+    #[test]
+    fn request_ids_are_kept_if_sane() {
+        for (value, is_kept) in
+            [("abc-123", true), ("a b", false), ("", false), ("<script>", false), (&*"x".repeat(129), false)]
+        {
+            let value = HeaderValue::from_str(value).expect("a value");
+            assert_eq!(sane_request_id(&value).is_some(), is_kept, "{value:?}");
+        }
+        let id = new_request_id();
+        assert_eq!(id.len(), 36, "{id}");
+        assert_ne!(id, new_request_id());
+    }
+}

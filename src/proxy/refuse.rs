@@ -1,0 +1,179 @@
+//! Refusal or failure → status and body. Nothing else in the gateway writes an error.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header;
+use pingora_error::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+use tollgate_filters::endpoint::Endpoint;
+use tollgate_filters::refusal::{Answer, Refusal};
+use tollgate_filters::response::error::UpstreamError;
+
+use super::ctx::RequestCtx;
+use super::{cors, headers};
+use crate::record::Outcome;
+
+/// A refused body that is no larger than this is read to its end, so that the connection can be used again.
+const DRAIN_BYTES: usize = 256 * 1024;
+/// How long a refused client may go on sending before the connection is closed under it.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// What stopped a request before any byte of an answer went to the client.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// A stage said no, or no server could answer.
+    Refused(Refusal),
+    /// A server gave an error that is the client's to read.
+    Upstream(Box<UpstreamError>),
+    /// The client went away.
+    Gone,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Answers `stop` and notes it in the record.
+pub(super) async fn answer(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    endpoint: Option<Endpoint>,
+    stop: Stop,
+) {
+    match stop {
+        Stop::Gone => ctx.record.outcome = Outcome::ClientGone,
+        Stop::Refused(refusal) => refuse(session, ctx, endpoint, &refusal).await,
+        Stop::Upstream(error) => {
+            let is_clients = error.status < 500;
+            ctx.record.outcome = if is_clients { Outcome::Refused } else { Outcome::UpstreamFailed };
+            ctx.record.code.clone_from(&error.code);
+            ctx.state.metrics.observe_refusal(if is_clients { "upstream_refused" } else { "upstream_error" });
+            let body = Bytes::from(error.to_json());
+            let built = build(ctx, error.status, body.len());
+            deliver(session, ctx, built, error.status, body).await;
+        }
+    }
+}
+
+async fn refuse(session: &mut Session, ctx: &mut RequestCtx, endpoint: Option<Endpoint>, refusal: &Refusal) {
+    let answer = refusal.answer();
+    ctx.record.outcome = match refusal {
+        Refusal::UpstreamTimeout => Outcome::TimedOut,
+        refusal if refusal.is_failure() => Outcome::UpstreamFailed,
+        _ => Outcome::Refused,
+    };
+    ctx.record.code = Some(answer.code.to_owned());
+    ctx.state.metrics.observe_refusal(answer.code);
+    let is_malformed = matches!(refusal, Refusal::MalformedRequest(_) | Refusal::HeadersTooLarge(_));
+    if is_malformed {
+        session.set_keepalive(None);
+    }
+    let body = Bytes::from(to_body(&answer, endpoint));
+    let built = build(ctx, answer.status, body.len()).and_then(|mut header| {
+        decorate(&mut header, &answer)?;
+        cors::decorate(&mut header, session.req_header(), &ctx.stages.settings.cors)?;
+        Ok(header)
+    });
+    deliver(session, ctx, built, answer.status, body).await;
+}
+
+fn to_body(answer: &Answer, endpoint: Option<Endpoint>) -> String {
+    if endpoint == Some(Endpoint::Messages) { answer.to_anthropic_json() } else { answer.to_json() }
+}
+
+/// The event that ends a stream whose headers have gone out.
+#[must_use]
+pub(super) fn event(refusal: &Refusal, endpoint: Endpoint) -> Bytes {
+    let body = to_body(&refusal.answer(), Some(endpoint));
+    // Clients of the Messages API go by the event's name.
+    let name = if endpoint == Endpoint::Messages { "event: error\n" } else { "" };
+    Bytes::from(format!("{name}data: {body}\n\n"))
+}
+
+fn build(ctx: &RequestCtx, status: u16, length: usize) -> Result<ResponseHeader> {
+    let mut header = ResponseHeader::build(status, Some(12))?;
+    header.insert_header(header::CONTENT_TYPE, "application/json")?;
+    header.insert_header(header::CONTENT_LENGTH, length)?;
+    headers::common(&mut header, ctx)?;
+    Ok(header)
+}
+
+fn decorate(header: &mut ResponseHeader, answer: &Answer) -> Result<()> {
+    if let Some(after) = answer.retry_after {
+        // Small and true: SDKs sleep for as long as they are told.
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        header.insert_header(header::RETRY_AFTER, seconds.max(1).to_string())?;
+        header.insert_header("retry-after-ms", after.as_millis().max(1).to_string())?;
+    }
+    if answer.must_not_retry {
+        header.insert_header("x-should-retry", "false")?;
+    }
+    if let Some(allow) = answer.allow {
+        header.insert_header(header::ALLOW, allow)?;
+    }
+    Ok(())
+}
+
+async fn deliver(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    header: Result<ResponseHeader>,
+    status: u16,
+    body: Bytes,
+) {
+    let has_unread_body = prepare_unread_body(session);
+    ctx.record.status = status;
+    ctx.record.answer_bytes += body.len() as u64;
+    let written = match header {
+        Ok(header) => write(session, header, body).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = written {
+        // The refusal stands; only the client did not wait for it.
+        log::debug!("request {}: the client left before its error answer: {error}", ctx.record.request_id);
+        session.set_keepalive(None);
+        return;
+    }
+    if has_unread_body {
+        linger(session).await;
+    }
+}
+
+async fn write(session: &mut Session, header: ResponseHeader, body: Bytes) -> Result<()> {
+    let is_head = session.req_header().method == http::Method::HEAD;
+    session.downstream_session.write_response_header(Box::new(header)).await?;
+    if !is_head {
+        session.downstream_session.write_response_body(body, true).await?;
+    }
+    Ok(())
+}
+
+/// Sees to a body that has not been read when the request is refused. A small one is read after the answer, and
+/// the connection lives; else the connection closes after the answer. Returns whether to linger then.
+fn prepare_unread_body(session: &mut Session) -> bool {
+    if session.downstream_session.is_body_done() {
+        return false;
+    }
+    let length =
+        session.get_header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let expects_continue = session.get_header(header::EXPECT).is_some();
+    if length.is_some_and(|length: usize| length <= DRAIN_BYTES) && !expects_continue {
+        session.downstream_session.set_close_on_response_before_downstream_finish(false);
+        session.downstream_session.set_total_drain_timeout(Some(LINGER));
+        return false;
+    }
+    session.set_keepalive(None);
+    !expects_continue
+}
+
+/// Reads on for a while after an answer that the client may not have seen yet: closing a socket with unread
+/// bytes resets it, and the reset can overtake the answer.
+async fn linger(session: &mut Session) {
+    let read = async { while let Ok(Some(_)) = session.downstream_session.read_request_body().await {} };
+    // Either way the connection closes now.
+    let _ = tokio::time::timeout(LINGER, read).await;
+}

@@ -1,0 +1,201 @@
+//! The request stages, one call each, in order: strictness, endpoint, auth, body, catalogue, quota, then the
+//! relay. Each may stop the request; what the client then reads is decided in `refuse.rs`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, header};
+use pingora_proxy::Session;
+use tollgate_filters::endpoint::{BodyKind, Endpoint, model_in_path};
+use tollgate_filters::refusal::Refusal;
+use tollgate_filters::request::auth::{Principal, bearer};
+use tollgate_filters::request::body::{self as prompt_body, Prompt, UsageRequest};
+use tollgate_filters::request::{multipart, quota};
+
+use super::ctx::RequestCtx;
+use super::refuse::{self, Stop};
+use super::relay::{Job, relay};
+use super::{Gate, body, cors, headers, models, strict};
+use crate::record::Outcome;
+use crate::state::today;
+
+/// Takes a request whose headers have been read through every stage to its answer.
+pub(super) async fn serve(gate: &Gate, session: &mut Session, ctx: &mut RequestCtx) {
+    ctx.record.request_id = session
+        .get_header("x-request-id")
+        .and_then(headers::sane_request_id)
+        .map_or_else(headers::new_request_id, str::to_owned);
+    ctx.record.client = client_address(session);
+    let endpoint = Endpoint::at(session.req_header().uri.path());
+    ctx.record.endpoint = endpoint.map_or("", Endpoint::label);
+    if let Err(stop) = stages(gate, session, ctx, endpoint).await {
+        refuse::answer(session, ctx, endpoint, stop).await;
+    }
+}
+
+async fn stages(
+    gate: &Gate,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    endpoint: Option<Endpoint>,
+) -> Result<(), Stop> {
+    let stages = Arc::clone(&ctx.stages);
+    let settings = &stages.settings;
+    let is_http2 = session.is_http2();
+    strict::check(session.req_header(), is_http2, settings.limits.request_header_bytes)?;
+    let endpoint = endpoint.ok_or(Refusal::NotFound)?;
+    let method = session.req_header().method.clone();
+    if method == Method::OPTIONS {
+        return preflight(session, ctx, endpoint).await;
+    }
+    let is_get = endpoint.body_kind() == BodyKind::None;
+    if is_get != matches!(method, Method::GET | Method::HEAD) || (!is_get && method != Method::POST) {
+        return Err(Refusal::MethodNotAllowed { allow: endpoint.allow() }.into());
+    }
+    if endpoint == Endpoint::Health {
+        return answer_json(session, ctx, Bytes::from_static(b"{\"status\":\"ok\"}")).await;
+    }
+    let principal = auth(session, ctx).await?;
+    ctx.record.tenant = Arc::clone(&principal.tenant);
+    ctx.record.key_id = Arc::clone(&principal.key_id);
+    match endpoint {
+        Endpoint::Models => answer_json(session, ctx, models::list(&stages, &principal)).await,
+        Endpoint::Model => {
+            let id = model_in_path(session.req_header().uri.path()).ok_or(Refusal::NotFound)?;
+            let card = models::card(&stages, &principal, &id)?;
+            answer_json(session, ctx, card).await
+        }
+        _ => {
+            let job = admit(session, ctx, endpoint, &principal).await?;
+            relay(gate, session, ctx, job).await
+        }
+    }
+}
+
+/// Reads the body and passes it through the stages that need it: what remains is work for a server.
+async fn admit(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    endpoint: Endpoint,
+    principal: &Principal,
+) -> Result<Job, Stop> {
+    let stages = Arc::clone(&ctx.stages);
+    let limits = &stages.settings.limits;
+    let content_type = session.get_header(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = content_type.unwrap_or_default().to_owned();
+    if endpoint.body_kind() == BodyKind::Json && !is_json(&content_type) {
+        return Err(Refusal::UnsupportedMediaType("content-type: application/json").into());
+    }
+    let body = body::read(session, limits, &stages.settings.timeouts).await?;
+    ctx.record.request_bytes = body.len() as u64;
+    let prompt = match endpoint.body_kind() {
+        BodyKind::Multipart => from_form(&multipart::parse(&content_type, &body)?),
+        BodyKind::Json | BodyKind::None => prompt_body::parse(endpoint, &body, limits.json_depth)?,
+    };
+    let today = today();
+    let model = stages.catalogue.find(&prompt.model, principal, today)?;
+    ctx.model = Some(model);
+    let entry = stages.catalogue.entry(model);
+    ctx.record.model = Arc::clone(&entry.name);
+    if let (Some(limit), Some(asked)) = (entry.context_length, prompt.max_output)
+        && asked / prompt.choices > limit
+    {
+        return Err(Refusal::ContextLengthExceeded { limit, asked: asked / prompt.choices }.into());
+    }
+    let tenant = &stages.tenants[principal.tenant_index];
+    let output = if endpoint.generates() {
+        prompt.max_output.unwrap_or(tenant.limits.default_max_tokens.saturating_mul(prompt.choices))
+    } else {
+        0
+    };
+    let input = prompt.estimated_input();
+    ctx.lease = Some(quota::reserve(&tenant.usage, &tenant.limits, input, output, ctx.state.now())?);
+    Ok(Job { endpoint, body, prompt, model })
+}
+
+fn is_json(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    let ends_in_json = |kind: &str| kind.get(kind.len().saturating_sub(5)..) == Some("+json");
+    kind.is_empty() || kind.eq_ignore_ascii_case("application/json") || ends_in_json(kind)
+}
+
+fn from_form(form: &multipart::Form) -> Prompt {
+    Prompt {
+        model: form.model.clone(),
+        model_spans: vec![form.model_span.clone()],
+        is_streaming: form.is_streaming,
+        usage: UsageRequest::NotNeeded,
+        max_output: None,
+        choices: 1,
+        text_chars: 0,
+        token_ids: 0,
+        has_required_key: true,
+    }
+}
+
+/// Who asks. A wrong key is counted against its address, and slowed when there are many.
+async fn auth(session: &Session, ctx: &RequestCtx) -> Result<Arc<Principal>, Stop> {
+    let header = |name: &str| session.get_header(name).map(http::HeaderValue::as_bytes);
+    let credential = match header("authorization") {
+        Some(value) => bearer(value),
+        None => header("api-key").or_else(|| header("x-api-key")),
+    };
+    let source = ctx.record.client;
+    let found = ctx.stages.keyring.identify(credential, source, today());
+    if matches!(found, Err(Refusal::InvalidApiKey))
+        && let Some(source) = source
+    {
+        let rules = &ctx.stages.settings.auth;
+        let delay = ctx.state.guessing.observe(
+            source,
+            ctx.state.now(),
+            rules.failures_per_minute,
+            rules.failure_delay_max,
+        );
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
+    Ok(found?)
+}
+
+fn client_address(session: &Session) -> Option<IpAddr> {
+    session.client_addr().and_then(|address| address.as_inet().map(|inet| inet.ip().to_canonical()))
+}
+
+async fn preflight(session: &mut Session, ctx: &mut RequestCtx, endpoint: Endpoint) -> Result<(), Stop> {
+    let header = cors::preflight(session.req_header(), &ctx.stages.settings.cors, endpoint.allow())
+        .and_then(|mut header| headers::common(&mut header, ctx).map(|()| header));
+    let header = header.map_err(internal)?;
+    ctx.record.status = 204;
+    ctx.record.outcome = Outcome::Ok;
+    session.downstream_session.write_response_header(Box::new(header)).await.map_err(|_| Stop::Gone)
+}
+
+/// Answers with JSON of our own.
+async fn answer_json(session: &mut Session, ctx: &mut RequestCtx, body: Bytes) -> Result<(), Stop> {
+    let mut header = pingora_http::ResponseHeader::build(200, Some(8)).map_err(internal)?;
+    header
+        .insert_header(header::CONTENT_TYPE, "application/json")
+        .and_then(|()| header.insert_header(header::CONTENT_LENGTH, body.len()))
+        .and_then(|()| headers::common(&mut header, ctx))
+        .and_then(|()| cors::decorate(&mut header, session.req_header(), &ctx.stages.settings.cors))
+        .map_err(internal)?;
+    ctx.record.status = 200;
+    let is_head = session.req_header().method == Method::HEAD;
+    let downstream = &mut session.downstream_session;
+    downstream.write_response_header(Box::new(header)).await.map_err(|_| Stop::Gone)?;
+    if !is_head {
+        ctx.record.answer_bytes = body.len() as u64;
+        downstream.write_response_body(body, true).await.map_err(|_| Stop::Gone)?;
+    }
+    ctx.record.outcome = Outcome::Ok;
+    Ok(())
+}
+
+/// A header field of our own making that cannot be set: a fault of ours, told to the log and not to the client.
+pub(super) fn internal(error: pingora_error::BError) -> Stop {
+    log::error!("an answer's headers could not be made: {error}");
+    Stop::Refused(Refusal::Unavailable)
+}
