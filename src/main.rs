@@ -1,2 +1,45 @@
-//! x
-fn main() {}
+//! The command line. The only place that exits.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tollgate::{cli, sim};
+
+/// A governed, byte-exact gateway in front of language-model inference servers.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve.
+    Run(cli::run::RunArgs),
+    /// Validate the configuration and print what is meant by it.
+    Check(cli::check::CheckArgs),
+    /// Make API keys.
+    Key(cli::key::KeyArgs),
+    /// Simulate inference servers.
+    Sim(sim::SimArgs),
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,pingora_core=warn"))
+        .target(env_logger::Target::Stderr)
+        .init();
+    let code = match Arguments::parse().command {
+        Command::Run(args) => cli::run::run(&args),
+        Command::Check(args) => cli::check::run(&args),
+        Command::Key(args) => cli::key::run(&args),
+        Command::Sim(args) => match sim::run(args) {
+            Ok(()) => 0,
+            Err(error) => {
+                log::error!("{error}");
+                1
+            }
+        },
+    };
+    ExitCode::from(code)
+}

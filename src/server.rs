@@ -1,0 +1,261 @@
+//! Puts the process together: listeners, workers, background tasks, and the way out.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{IntoRawFd, RawFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use async_trait::async_trait;
+use pingora_core::apps::http_app::HttpServer;
+use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::connectors::ConnectorOptions;
+use pingora_core::connectors::http::Connector;
+use pingora_core::listeners::ListenerConfig;
+use pingora_core::protocols::l4::stream::L4BufferSettings;
+use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::server::{ListenFds, RunArgs, Server, ShutdownWatch};
+use pingora_core::services::background::background_service;
+use pingora_core::services::listening::Service;
+use pingora_proxy::{HttpProxy, http_proxy};
+use tokio::sync::mpsc;
+
+use crate::access_log::AccessLog;
+use crate::admin::Admin;
+use crate::config::settings::{Listener, Settings};
+use crate::control::{Control, Leave, StopSignal, say, seconds_since_1970};
+use crate::health::HealthChecks;
+use crate::metrics::Metrics;
+use crate::proxy::Gate;
+use crate::proxy::guard::Guarded;
+use crate::state::{Stages, State};
+use crate::tls::{self, Certificate};
+
+/// Read and write buffer of a client connection, bytes. Pingora's own 64 KiB are mostly empty for requests of a
+/// few KB and events of a few hundred bytes; larger transfers take a few more system calls.
+const CLIENT_BUFFER: usize = 8 * 1024;
+
+/// Why the gateway could not start.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl StartError {
+    fn new(what: &str, error: &dyn fmt::Display) -> Self {
+        Self(format!("{what}: {error}"))
+    }
+}
+
+/// Serves until told to stop. With `upgrade` the sockets of the running process are taken over.
+///
+/// # Errors
+/// [`StartError`] if the gateway cannot start.
+pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, StartError> {
+    tls::install_tls13_only();
+    raise_descriptor_limit(settings.limits.connections);
+    let access_log = AccessLog::start(&settings.access_log)
+        .map_err(|error| StartError::new("the access log cannot be opened", &error))?;
+    let metrics = Metrics::new().map_err(|error| StartError::new("metrics", &error))?;
+    metrics.reloaded_at.set(seconds_since_1970());
+    let state = Arc::new(State::new(Stages::build(settings.clone(), None), metrics, access_log));
+    let options = Opt { upgrade, ..Opt::default() };
+    let mut server = Server::new_with_opt_and_conf(options, server_conf(&settings));
+    let conf = Arc::clone(&server.configuration);
+    server.bootstrap();
+    let certificates = add_listeners(&mut server, &conf, &state, &settings, upgrade)?;
+    server.add_service(background_service("health checks", HealthChecks::new(Arc::clone(&state))));
+
+    let (stop, stopped) = mpsc::unbounded_channel();
+    let (leave, left) = channel();
+    let control = Control {
+        state: Arc::clone(&state),
+        folder: folder.to_owned(),
+        certificates,
+        stop,
+        leave: leave.clone(),
+    };
+    control.start().map_err(|error| StartError::new("the control thread cannot be started", &error))?;
+    let run = move || {
+        server.run(RunArgs { shutdown_signal: Box::new(StopSignal::new(stopped)) });
+        // Returns by itself only when the whole grace period is over.
+        let _ = leave.send(Leave::AtOnce);
+    };
+    std::thread::Builder::new()
+        .name("server".to_owned())
+        .spawn(run)
+        .map_err(|error| StartError::new("the server thread cannot be started", &error))?;
+    let why = left.recv().unwrap_or(Leave::AtOnce);
+    state.access_log.stop();
+    Ok(why)
+}
+
+fn server_conf(settings: &Settings) -> ServerConf {
+    ServerConf {
+        threads: settings.server.workers,
+        grace_period_seconds: Some(settings.server.drain_timeout.as_secs() + 60),
+        graceful_shutdown_timeout_seconds: Some(1),
+        upgrade_sock: settings.server.upgrade_socket.to_string_lossy().into_owned(),
+        upstream_keepalive_pool_size: settings.server.upstream_keepalive,
+        // The pid is the service manager's business.
+        pid_file: settings.server.upgrade_socket.with_extension("pid").to_string_lossy().into_owned(),
+        ..ServerConf::default()
+    }
+}
+
+/// Adds a service for each kind of client-facing listener, and the admin listener. Gives the certificates in the
+/// order of the settings.
+fn add_listeners(
+    server: &mut Server,
+    conf: &Arc<ServerConf>,
+    state: &Arc<State>,
+    settings: &Settings,
+    upgrade: bool,
+) -> Result<Vec<Option<Arc<Certificate>>>, StartError> {
+    let pool = settings.server.upstream_keepalive.saturating_mul(settings.server.workers);
+    let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(pool))));
+    let budget = Arc::default();
+    let mut certificates = Vec::new();
+    // HTTP/2 without TLS is an option of a whole service; over TLS the handshake decides.
+    let is_plain = |listener: &Listener| listener.tls.is_none() && !listener.http2;
+    for h2c in [true, false] {
+        let members: Vec<&Listener> =
+            settings.listeners.iter().filter(|listener| is_plain(listener) != h2c).collect();
+        if members.is_empty() {
+            continue;
+        }
+        let gate =
+            Gate { state: Arc::clone(state), connector: Arc::clone(&connector), budget: Arc::clone(&budget) };
+        let proxy = guarded(conf, gate, h2c);
+        let mut service = Service::new("tollgate".to_owned(), proxy);
+        let mut sockets = Vec::new();
+        for listener in members {
+            let socket = Socket::bind(listener.address, upgrade)?;
+            let mut endpoint = ListenerConfig::tcp(socket.key.clone())
+                .l4_buffer(L4BufferSettings::new(CLIENT_BUFFER, CLIENT_BUFFER));
+            if let Some(files) = &listener.tls {
+                let certificate = Certificate::load(files)
+                    .map_err(|error| StartError::new("a certificate cannot be used", &error))?;
+                let certificate = Arc::new(certificate);
+                let tls = tls::settings(Arc::clone(&certificate), listener.http2)
+                    .map_err(|error| StartError::new("TLS cannot be set up", &error))?;
+                endpoint = endpoint.tls(tls);
+                certificates.push((listener.address, certificate));
+            }
+            let scheme = if listener.tls.is_some() { "https" } else { "http" };
+            say(&format!("listening on {scheme}://{}", socket.key));
+            service.add_listener(endpoint);
+            sockets.push(socket);
+        }
+        server.add_service(Bound { service, sockets });
+    }
+    if let Some(admin) = &settings.admin {
+        let socket = Socket::bind(admin.address, upgrade)?;
+        say(&format!("admin on http://{}", socket.key));
+        let mut service =
+            Service::new("admin".to_owned(), HttpServer::new_app(Admin::new(Arc::clone(state))));
+        service.threads = Some(1);
+        service.add_tcp(&socket.key);
+        server.add_service(Bound { service, sockets: vec![socket] });
+    }
+    let certificate = |listener: &Listener| {
+        let found = certificates.iter().find(|(address, _)| *address == listener.address);
+        found.map(|(_, certificate)| Arc::clone(certificate))
+    };
+    Ok(settings.listeners.iter().map(certificate).collect())
+}
+
+fn guarded(conf: &Arc<ServerConf>, gate: Gate, h2c: bool) -> Guarded<HttpProxy<Gate>> {
+    let state = Arc::clone(&gate.state);
+    let idle = state.stages.load().settings.timeouts.keepalive;
+    let mut proxy = http_proxy(conf, gate);
+    let mut options = HttpServerOptions::default();
+    options.h2c = h2c;
+    options.h2_idle_timeout = Some(idle);
+    proxy.server_options = Some(options);
+    Guarded::new(proxy, state)
+}
+
+/// A listening socket that is bound before the server runs, so that a port in use is told at once, and port 0
+/// has a number that can be said.
+struct Socket {
+    /// The address under which Pingora knows it, and hands it over.
+    key: String,
+    descriptor: Option<RawFd>,
+}
+
+impl Socket {
+    fn bind(address: SocketAddr, upgrade: bool) -> Result<Self, StartError> {
+        if upgrade {
+            // The running process hands it over.
+            return Ok(Self { key: address.to_string(), descriptor: None });
+        }
+        let bound = TcpListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        });
+        let (listener, address) =
+            bound.map_err(|error| StartError::new(&format!("cannot listen on {address}"), &error))?;
+        Ok(Self { key: address.to_string(), descriptor: Some(listener.into_raw_fd()) })
+    }
+}
+
+/// A service whose sockets are bound already.
+struct Bound<A> {
+    service: Service<A>,
+    sockets: Vec<Socket>,
+}
+
+#[async_trait]
+impl<A: ServerApp + Send + Sync + 'static> pingora_core::services::Service for Bound<A> {
+    async fn start_service(&mut self, fds: Option<ListenFds>, shutdown: ShutdownWatch, per_fd: usize) {
+        if let Some(fds) = &fds {
+            for socket in &mut self.sockets {
+                if let Some(descriptor) = socket.descriptor.take() {
+                    fds.lock().add(socket.key.clone(), descriptor);
+                }
+            }
+        }
+        self.service.start_service(fds, shutdown, per_fd).await;
+    }
+
+    fn name(&self) -> &str {
+        self.service.name()
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.service.threads
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        Some(self.sockets.iter().map(|socket| socket.key.clone()).collect())
+    }
+}
+
+/// Two descriptors for each client: its own and one to a server. Raises the soft limit as far as is needed and
+/// allowed, and says so if that is not far enough.
+fn raise_descriptor_limit(connections: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let wanted = connections as u64 * 2 + 256;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft >= wanted {
+        return;
+    }
+    let raised = wanted.min(hard);
+    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, raised, hard) {
+        log::warn!("cannot raise the limit of open files from {soft} to {raised}: {error}");
+    } else if raised < wanted {
+        log::warn!(
+            "{connections} connections need {wanted} open files, but only {raised} are allowed; \
+             raise LimitNOFILE or lower limits.connections"
+        );
+    }
+}
