@@ -132,7 +132,7 @@ impl Control {
         let settings = match config::load(&self.folder) {
             Ok(settings) => settings,
             Err(faults) => {
-                metrics.reloads.with_label_values(&["refused"]).inc();
+                metrics.reloads.with_label_values(&["rejected"]).inc();
                 log::error!("reload refused, the old configuration stays in force:\n{faults}");
                 return;
             }
@@ -141,7 +141,7 @@ impl Control {
             if let (Some(files), Some(certificate)) = (&listener.tls, certificate)
                 && let Err(error) = certificate.reload(files)
             {
-                metrics.reloads.with_label_values(&["refused"]).inc();
+                metrics.reloads.with_label_values(&["rejected"]).inc();
                 log::error!("reload refused, the old configuration stays in force: {error}");
                 return;
             }
@@ -150,7 +150,7 @@ impl Control {
         log::set_max_level(settings.log.level);
         self.state.access_log.reopen(&settings.access_log);
         self.state.stages.store(Arc::new(Stages::build(settings, Some(&before))));
-        metrics.reloads.with_label_values(&["taken"]).inc();
+        metrics.reloads.with_label_values(&["ok"]).inc();
         metrics.reloaded_at.set(seconds_since_1970());
         match changes.len() {
             0 => log::info!("reloaded; nothing changed"),
