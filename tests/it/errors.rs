@@ -86,8 +86,8 @@ async fn a_clients_mistake_that_an_engine_calls_its_own_is_not_repeated() {
     let first = Upstream::playing(script::json_answer(500, &body)).await;
     let second = Upstream::playing(script::json_answer(500, &body)).await;
     let conf = Conf::new()
-        .server_with(first.address, json!({"engine": "llama.cpp"}))
-        .server_with(second.address, json!({"engine": "llama.cpp"}))
+        .server_with(first.address, json!({"engine": "llamacpp"}))
+        .server_with(second.address, json!({"engine": "llamacpp"}))
         .set("upstreams.pools.0.passive.failures", 1)
         .set("upstreams.pools.0.passive.eject_ms", 60_000);
     let gateway = Gateway::start(&conf).await;

@@ -190,6 +190,6 @@ section! {
         /// Reload when a configuration file changes.
         watch: Flag = "true";
         /// How often the files are looked at.
-        interval_ms: Whole<100, 3_600_000> = "1000";
+        interval_ms: Whole<10, 3_600_000> = "1000";
     }
 }

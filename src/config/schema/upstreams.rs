@@ -78,7 +78,7 @@ section! {
         /// `host:port`; an IPv6 address in brackets.
         address: HostPort = required;
         /// What runs there.
-        engine: EngineName = required;
+        engine: EngineName = "openai";
         /// Share of the traffic, relative to the pool's other servers.
         weight: Whole<1, 1_000_000> = "1";
         /// HTTP/2 towards the server (by prior knowledge where there is no TLS).
@@ -112,7 +112,7 @@ section! {
         /// What an `http` probe asks for.
         path: Maybe<UrlPath> = absent "the engine's own health path";
         /// Between two checks.
-        interval_ms: Whole<100, 3_600_000> = "5000";
+        interval_ms: Whole<10, 3_600_000> = "5000";
         /// One check.
         timeout_ms: SomeMillis = "5000";
         /// Successes in a row that bring a server back.
