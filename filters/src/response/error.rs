@@ -4,7 +4,7 @@
 //! text, HTML. Clients compare `error.code` with texts and go by the status. So every error is brought to
 //! `{"error":{"message","type","param","code"}}`, with a status that says who has to act:
 //! - the client, where the request was at fault, also where an engine calls that a 500. The message is the
-//!   server's own, without file paths, stack lines and pieces of the request ([`clean`]);
+//!   server's own, without file paths, stack lines and pieces of the request;
 //! - us, where the server refused our credential, our account or a model that our catalogue says it has. The
 //!   client is told nothing of it: the server's 401 is not the caller's;
 //! - the server, or its load. The message is ours: what a failing server says is about its insides.
