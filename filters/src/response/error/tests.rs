@@ -282,6 +282,7 @@ fn messages_are_cleaned() {
             "1 validation error for Chat top_p Input should be less than 1",
         ),
         ("stack", "it broke\nTraceback (most recent call last):\n  File \"/app/x.py\"", "it broke"),
+        ("stack line", "it broke\n  File \"x.py\", line 1, in f", "it broke"),
         ("path", "cannot open '/opt/models/x/config.json', sorry", "cannot open '[path]', sorry"),
         ("bare path", "cannot open /opt/models/x", "cannot open [path]"),
         ("drive", "cannot open C:\\models\\x", "cannot open [path]"),
