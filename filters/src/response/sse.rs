@@ -191,12 +191,6 @@ impl<'a> Event<'a> {
         event
     }
 
-    /// Whether the data stands in one line, and so in one stretch of the event.
-    #[must_use]
-    pub fn is_single_line(&self) -> bool {
-        self.data_lines == 1
-    }
-
     /// Where a stretch of the data that holds no line end stands in the event's bytes.
     #[must_use]
     pub fn locate(&self, span: Range<usize>) -> Range<usize> {
