@@ -113,7 +113,13 @@ impl Control {
                 }
                 _ = signals.term.recv() => return self.drain(ShutdownSignal::GracefulTerminate, signals).await,
                 _ = signals.quit.recv() => return self.drain(ShutdownSignal::GracefulUpgrade, signals).await,
-                _ = signals.int.recv() => return self.leave(Leave::AtOnce),
+                _ = signals.int.recv() => {
+                    self.state.is_draining.store(true, Ordering::Relaxed);
+                    if self.stop.send(ShutdownSignal::FastShutdown).is_err() {
+                        self.leave(Leave::AtOnce);
+                    }
+                    return;
+                }
             }
         }
     }
@@ -182,7 +188,8 @@ impl Control {
                 tokio::time::sleep(DRAIN_TICK).await;
             }
             log::warn!("draining took too long; the rest is cut");
-            Leave::AtOnce
+            // Pingora's grace period ends now too: it drops what is in work, which settles it, and returns.
+            std::future::pending().await
         };
         let leave = tokio::select! {
             leave = wait => leave,

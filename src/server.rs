@@ -36,6 +36,9 @@ use crate::tls::{self, Certificate};
 /// few KB and events of a few hundred bytes; larger transfers take a few more system calls.
 const CLIENT_BUFFER: usize = 8 * 1024;
 
+/// How long requests that were cut may take to settle.
+const SETTLE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Why the gateway could not start.
 #[derive(Debug)]
 pub struct StartError(String);
@@ -93,6 +96,13 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
         .spawn(run)
         .map_err(|error| StartError::new("the server thread cannot be started", &error))?;
     let why = left.recv().unwrap_or(Leave::AtOnce);
+    // What was cut has been dropped by now or is just being; its records are still to be written.
+    let deadline = std::time::Instant::now() + SETTLE;
+    while state.in_flight.load(std::sync::atomic::Ordering::Relaxed) > 0
+        && std::time::Instant::now() < deadline
+    {
+        std::thread::sleep(SETTLE / 50);
+    }
     state.access_log.stop();
     Ok(why)
 }
@@ -100,7 +110,8 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
 fn server_conf(settings: &Settings) -> ServerConf {
     ServerConf {
         threads: settings.server.workers,
-        grace_period_seconds: Some(settings.server.drain_timeout.as_secs() + 60),
+        // In whole seconds; the control thread ends an earlier drain earlier.
+        grace_period_seconds: Some(settings.server.drain_timeout.as_millis().div_ceil(1000) as u64),
         graceful_shutdown_timeout_seconds: Some(1),
         upgrade_sock: settings.server.upgrade_socket.to_string_lossy().into_owned(),
         upstream_keepalive_pool_size: settings.server.upstream_keepalive,

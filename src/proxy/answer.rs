@@ -160,7 +160,7 @@ async fn stream(
         last_write: now,
         first_token: timeouts.first_token + prefill(server, job),
         between: timeouts.between_tokens,
-        timer: Box::pin(tokio::time::sleep(timeouts.first_token)),
+        timer: Box::pin(tokio::time::sleep(timeouts.first_token + prefill(server, job))),
     };
     let ended = relay.run(job.endpoint).await;
     if matches!(ended, Ended::Answered(Answered::Whole)) {
@@ -258,9 +258,14 @@ impl Relay<'_> {
     /// alive meanwhile.
     ///
     /// # Cost
-    /// One timer serves all deadlines and is moved only when it fires, not with every event.
+    /// One timer serves all deadlines. It is moved when it fires or when a nearer deadline comes up, not with every
+    /// event.
     async fn next(&mut self) -> Next {
         let (deadline, comment_every) = (self.deadline(), self.comment_every());
+        let wake = comment_every.map_or(deadline, |every| deadline.min(self.last_write + every));
+        if self.timer.deadline() > wake.into() {
+            self.timer.as_mut().reset(wake.into());
+        }
         // The read is kept over wake-ups of the timer: dropping it half-way could lose bytes.
         let read = self.leg.chunk();
         tokio::pin!(read);

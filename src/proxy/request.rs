@@ -43,7 +43,8 @@ async fn stages(
     let stages = Arc::clone(&ctx.stages);
     let settings = &stages.settings;
     let is_http2 = session.is_http2();
-    strict::check(session.req_header(), is_http2, settings.limits.request_header_bytes)?;
+    let raw = session.as_http1().map(|http1| http1.get_headers_raw_bytes());
+    strict::check(session.req_header(), raw.as_deref(), is_http2, settings.limits.request_header_bytes)?;
     let endpoint = endpoint.ok_or(Refusal::NotFound)?;
     let method = session.req_header().method.clone();
     if method == Method::OPTIONS {

@@ -5,14 +5,19 @@ use http::{HeaderMap, Method, header};
 use pingora_http::RequestHeader;
 use tollgate_filters::refusal::Refusal;
 
-/// Checks the header section of a request.
+/// Checks the header section of a request; `raw` is its bytes as they came, over HTTP/1.
 ///
 /// # Errors
 /// [`Refusal::MalformedRequest`] or [`Refusal::HeadersTooLarge`].
 ///
 /// # Cost
 /// One pass over the fields; no allocation.
-pub(super) fn check(header: &RequestHeader, is_http2: bool, max_header_bytes: usize) -> Result<(), Refusal> {
+pub(super) fn check(
+    header: &RequestHeader,
+    raw: Option<&[u8]>,
+    is_http2: bool,
+    max_header_bytes: usize,
+) -> Result<(), Refusal> {
     let bad = |what| Err(Refusal::MalformedRequest(what));
     let headers = &header.headers;
     let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
@@ -30,6 +35,9 @@ pub(super) fn check(header: &RequestHeader, is_http2: bool, max_header_bytes: us
             | Method::PATCH
     ) {
         return bad("unsupported method");
+    }
+    if raw.is_some_and(has_bare_line_feed) {
+        return bad("lines must end with CR LF");
     }
     check_target(header)?;
     check_framing(headers)?;
@@ -53,7 +61,7 @@ fn check_target(header: &RequestHeader) -> Result<(), Refusal> {
     let target = if target.starts_with(b"/") { target } else { header.uri.path().as_bytes() };
     let is_origin_form = target.starts_with(b"/") && header.uri.path() != "*";
     let is_clean = target.iter().all(|byte| (0x21..0x7F).contains(byte));
-    let has_nul = memmem(target, b"%00");
+    let has_nul = memchr::memmem::find(target, b"%00").is_some();
     if !is_origin_form || !is_clean || has_nul {
         return Err(Refusal::MalformedRequest("the request target must be a plain absolute path"));
     }
@@ -94,8 +102,9 @@ fn check_host(headers: &HeaderMap, is_http2: bool) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn memmem(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+/// Whether a line of the header section ends with LF alone, which the framework reads as a line end.
+fn has_bare_line_feed(raw: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', raw).any(|at| at == 0 || raw[at - 1] != b'\r')
 }
 
 #[cfg(test)]
@@ -120,7 +129,7 @@ mod tests {
             ("/v1/models", vec![("host", "[::1]:80"), ("transfer-encoding", "Chunked")]),
         ];
         for (target, fields) in good {
-            assert_eq!(check(&request(target, fields), false, 1000), Ok(()), "{target} {fields:?}");
+            assert_eq!(check(&request(target, fields), None, false, 1000), Ok(()), "{target} {fields:?}");
         }
         let bad: &[(&str, Vec<(&'static str, &str)>)] = &[
             ("/", vec![]),
@@ -141,11 +150,14 @@ mod tests {
             ("/", vec![HOST, ("authorization", "Bearer a"), ("authorization", "Bearer b")]),
         ];
         for (target, fields) in bad {
-            let result = check(&request(target, fields), false, 1000);
+            let result = check(&request(target, fields), None, false, 1000);
             assert!(matches!(result, Err(Refusal::MalformedRequest(_))), "{target} {fields:?}: {result:?}");
         }
         let long = "x".repeat(1000);
-        let result = check(&request("/", &[HOST, ("x-long", &long)]), false, 1000);
+        let result = check(&request("/", &[HOST, ("x-long", &long)]), None, false, 1000);
         assert_eq!(result, Err(Refusal::HeadersTooLarge(1000)));
+        let raw = b"GET / HTTP/1.1\r\nhost: a\nx-smuggled: 1\r\n\r\n";
+        let result = check(&request("/", &[HOST]), Some(raw), false, 1000);
+        assert!(matches!(result, Err(Refusal::MalformedRequest(_))), "{result:?}");
     }
 }

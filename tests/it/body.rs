@@ -83,7 +83,10 @@ async fn every_size_and_framing_reaches_an_http_1_server() {
 async fn every_size_and_framing_reaches_an_http_2_server() {
     let upstream = UpstreamH2::start().await;
     let conf = Conf::new().server_with(upstream.address, json!({"http2": true}));
-    let gateway = Gateway::start(&large(conf).set("upstreams.pools.0.health.probe", "tcp")).await;
+    let gateway = Gateway::start(
+        &large(conf).set("upstreams.pools.0.health", json!({"probe": "tcp", "interval_ms": 50})),
+    )
+    .await;
     let mut count = 0;
     for framed in [Framed::Length, Framed::Chunked, Framed::H2] {
         for size in SIZES {
@@ -101,7 +104,7 @@ async fn every_size_and_framing_reaches_an_http_2_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_size_and_framing_survives_a_failing_first_server() {
-    let failing = Upstream::playing(script::error_answer(503)).await;
+    let failing = Upstream::playing(script::error_answer(500)).await;
     let good = Upstream::playing(script::chat(MODEL)).await;
     // The weight sends nearly every first try to the failing server; nothing may eject it.
     let conf = Conf::new()

@@ -228,7 +228,7 @@ async fn a_stalled_reader_does_not_hold_a_server_for_ever() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_used_again_on_both_sides() {
     let upstream = Upstream::chatting().await;
-    let conf = Conf::to(upstream.address).set("upstreams.pools.0.health.probe", "off");
+    let conf = Conf::to(upstream.address).set("upstreams.pools.0.health", json!({"probe": "off"}));
     let gateway = Gateway::start(&conf).await;
     let mut client = gateway.connect().await;
     for number in 0..20 {

@@ -154,7 +154,7 @@ async fn a_server_that_does_not_accept() {
     }
     let conf = Conf::to(address)
         .set("upstreams.pools.0.retry.attempts", 1)
-        .set("upstreams.pools.0.health.probe", "off")
+        .set("upstreams.pools.0.health", json!({"probe": "off"}))
         .pool_timeout("connect_ms", SHORT);
     let gateway = Gateway::start(&conf).await;
     let start = Instant::now();

@@ -153,11 +153,7 @@ fn read_flag(reader: &mut Reader<'_>, param: &'static str) -> Result<bool, Fault
 impl<'a> Found<'a> {
     fn read_model(&mut self, reader: &mut Reader<'a>) -> Result<(), Fault> {
         if reader.peek()? != Kind::String {
-            return Err(Fault::Refused(Refusal::UnsupportedValue {
-                param: "model",
-                message: "\"model\" must be a string: the name of a model that GET /v1/models lists."
-                    .to_owned(),
-            }));
+            return Err(Fault::Refused(Refusal::MissingModel));
         }
         let name = reader.string()?;
         if self.model.is_some_and(|before| before.value() != name.value()) {
@@ -376,8 +372,8 @@ mod tests {
             ("{\"model\":\"m\"} x", "invalid_json"),
             ("{}", "missing_model"),
             ("{\"model\":\"\"}", "missing_model"),
-            ("{\"model\":null}", "unsupported_value"),
-            ("{\"model\":7}", "unsupported_value"),
+            ("{\"model\":null}", "missing_model"),
+            ("{\"model\":7}", "missing_model"),
             ("{\"model\":\"a\",\"model\":\"b\"}", "unsupported_value"),
             ("{\"model\":\"a\",\"stream\":\"true\"}", "unsupported_value"),
         ] {

@@ -91,7 +91,8 @@ impl Upstream {
     /// name of the model it was asked for.
     pub(crate) async fn chatting() -> Self {
         Self::start(|seen| {
-            let asked = seen.json();
+            // A body that is JSON to us need not be JSON to serde, which refuses lone surrogates.
+            let asked: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
             let model = asked["model"].as_str().unwrap_or("none").to_owned();
             if asked["stream"] == Value::Bool(true) {
                 script::stream(&script::chat_events(&model, &["one ", "two ", "three"], Some((7, 3))))
