@@ -10,7 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
@@ -48,18 +48,18 @@ pub struct Control {
     /// The listeners' certificates, in the order of the settings; `None` for cleartext.
     pub certificates: Vec<Option<Arc<Certificate>>>,
     /// Tells Pingora to stop.
-    pub stop: mpsc::UnboundedSender<ShutdownSignal>,
+    pub stop: mpsc::Sender<ShutdownSignal>,
     /// Tells `main` to leave.
-    pub leave: Sender<Leave>,
+    pub leave: SyncSender<Leave>,
 }
 
 /// Hands the control thread's decision to Pingora.
-pub struct StopSignal(Mutex<mpsc::UnboundedReceiver<ShutdownSignal>>);
+pub struct StopSignal(Mutex<mpsc::Receiver<ShutdownSignal>>);
 
 impl StopSignal {
     /// What arrives at `receiver` stops Pingora.
     #[must_use]
-    pub fn new(receiver: mpsc::UnboundedReceiver<ShutdownSignal>) -> Self {
+    pub fn new(receiver: mpsc::Receiver<ShutdownSignal>) -> Self {
         Self(Mutex::new(receiver))
     }
 }
@@ -115,7 +115,7 @@ impl Control {
                 _ = signals.quit.recv() => return self.drain(ShutdownSignal::GracefulUpgrade, signals).await,
                 _ = signals.int.recv() => {
                     self.state.is_draining.store(true, Ordering::Relaxed);
-                    if self.stop.send(ShutdownSignal::FastShutdown).is_err() {
+                    if self.stop.send(ShutdownSignal::FastShutdown).await.is_err() {
                         self.leave(Leave::AtOnce);
                     }
                     return;
@@ -171,7 +171,7 @@ impl Control {
         let wait = async {
             tokio::time::sleep(settings.drain_delay).await;
             let is_hand_over = matches!(how, ShutdownSignal::GracefulUpgrade);
-            if self.stop.send(how).is_err() {
+            if self.stop.send(how).await.is_err() {
                 return Leave::AtOnce;
             }
             if is_hand_over {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{IntoRawFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 
 use async_trait::async_trait;
 use pingora_core::apps::http_app::HttpServer;
@@ -76,8 +76,9 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
     let certificates = add_listeners(&mut server, &conf, &state, &settings, upgrade)?;
     server.add_service(background_service("health checks", HealthChecks::new(Arc::clone(&state))));
 
-    let (stop, stopped) = mpsc::unbounded_channel();
-    let (leave, left) = channel();
+    // Each carries one message in a process's life.
+    let (stop, stopped) = mpsc::channel(1);
+    let (leave, left) = sync_channel(2);
     let control = Control {
         state: Arc::clone(&state),
         folder: folder.to_owned(),
@@ -98,6 +99,7 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
     let why = left.recv().unwrap_or(Leave::AtOnce);
     // What was cut has been dropped by now or is just being; its records are still to be written.
     let deadline = std::time::Instant::now() + SETTLE;
+    #[expect(clippy::disallowed_methods, reason = "the main thread serves nobody")]
     while state.in_flight.load(std::sync::atomic::Ordering::Relaxed) > 0
         && std::time::Instant::now() < deadline
     {

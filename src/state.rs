@@ -44,11 +44,17 @@ pub struct Stages {
 pub struct ServedModel {
     /// Its servers.
     pub route: Route,
-    /// For each candidate of the route, the name that the server knows the model by, as it stands in JSON;
-    /// `None` is the catalogue name.
-    pub served_as: Vec<Option<bytes::Bytes>>,
-    /// The catalogue name, as it stands in JSON.
-    pub own_name: bytes::Bytes,
+    /// For each candidate of the route, the name that the server knows the model by.
+    pub served_as: Vec<WireName>,
+}
+
+/// A model's name, and how it stands between the quotes of a JSON string.
+#[derive(Debug, Clone)]
+pub struct WireName {
+    /// The name.
+    pub plain: Arc<str>,
+    /// With what JSON escapes.
+    pub json: bytes::Bytes,
 }
 
 /// A tenant's limits.
@@ -134,12 +140,13 @@ fn serve(model: &Model, pools: &[Pool], servers: &[Arc<Server>]) -> ServedModel 
                     max_in_flight: upstream.max_in_flight,
                     load: Arc::clone(&servers[server].load),
                 });
-                served_as.push(served.served_as.as_deref().map(escape));
+                let name = served.served_as.as_deref().unwrap_or(&model.name);
+                served_as.push(WireName { plain: name.into(), json: escape(name) });
             }
             server += 1;
         }
     }
-    ServedModel { route: Route::new(candidates), served_as, own_name: escape(&model.name) }
+    ServedModel { route: Route::new(candidates), served_as }
 }
 
 fn entry(model: &Model) -> Entry {

@@ -9,9 +9,10 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tollgate_filters::endpoint::Endpoint;
 use tollgate_filters::refusal::{Answer, Refusal};
-use tollgate_filters::response::error::UpstreamError;
+use tollgate_filters::response::error::{Fault, is_openai_shape};
 
 use super::ctx::RequestCtx;
+use super::relay::{BUSY_MAX, BUSY_RETRY, UpstreamAnswer};
 use super::{cors, headers};
 use crate::record::Outcome;
 
@@ -26,7 +27,7 @@ pub(super) enum Stop {
     /// A stage said no, or no server could answer.
     Refused(Refusal),
     /// A server gave an error that is the client's to read.
-    Upstream(Box<UpstreamError>),
+    Upstream(Box<UpstreamAnswer>),
     /// The client went away.
     Gone,
 }
@@ -47,15 +48,7 @@ pub(super) async fn answer(
     match stop {
         Stop::Gone => ctx.record.outcome = Outcome::ClientGone,
         Stop::Refused(refusal) => refuse(session, ctx, endpoint, &refusal).await,
-        Stop::Upstream(error) => {
-            let is_clients = error.status < 500;
-            ctx.record.outcome = if is_clients { Outcome::Refused } else { Outcome::UpstreamFailed };
-            ctx.record.code.clone_from(&error.code);
-            ctx.state.metrics.observe_refusal(if is_clients { "upstream_refused" } else { "upstream_error" });
-            let body = Bytes::from(error.to_json());
-            let built = build(ctx, error.status, body.len());
-            deliver(session, ctx, built, error.status, body).await;
-        }
+        Stop::Upstream(answer) => pass_error(session, ctx, endpoint, *answer).await,
     }
 }
 
@@ -81,6 +74,33 @@ async fn refuse(session: &mut Session, ctx: &mut RequestCtx, endpoint: Option<En
     deliver(session, ctx, built, answer.status, body).await;
 }
 
+/// Passes a server's error on: as it is where it has the right shape and is the client's to read, else in that
+/// shape.
+async fn pass_error(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    endpoint: Option<Endpoint>,
+    answer: UpstreamAnswer,
+) {
+    let UpstreamAnswer { error, retry_after, body } = answer;
+    let is_clients = error.status < 500;
+    ctx.record.outcome = if is_clients { Outcome::Refused } else { Outcome::UpstreamFailed };
+    ctx.record.code.clone_from(&error.code);
+    ctx.state.metrics.observe_refusal(if is_clients { "upstream_refused" } else { "upstream_error" });
+    let body = match endpoint {
+        Some(Endpoint::Messages) => Bytes::from(error.to_messages_json()),
+        _ if error.fault == Fault::Client && is_openai_shape(&body) => body,
+        _ => Bytes::from(error.to_json()),
+    };
+    let retry_after = (error.fault == Fault::Busy).then(|| retry_after.unwrap_or(BUSY_RETRY).min(BUSY_MAX));
+    let built = build(ctx, error.status, body.len()).and_then(|mut header| {
+        decorate_retry(&mut header, retry_after)?;
+        cors::decorate(&mut header, session.req_header(), &ctx.stages.settings.cors)?;
+        Ok(header)
+    });
+    deliver(session, ctx, built, error.status, body).await;
+}
+
 fn to_body(answer: &Answer, endpoint: Option<Endpoint>) -> String {
     if endpoint == Some(Endpoint::Messages) { answer.to_anthropic_json() } else { answer.to_json() }
 }
@@ -102,13 +122,18 @@ fn build(ctx: &RequestCtx, status: u16, length: usize) -> Result<ResponseHeader>
     Ok(header)
 }
 
-fn decorate(header: &mut ResponseHeader, answer: &Answer) -> Result<()> {
-    if let Some(after) = answer.retry_after {
+fn decorate_retry(header: &mut ResponseHeader, retry_after: Option<Duration>) -> Result<()> {
+    if let Some(after) = retry_after {
         // Small and true: SDKs sleep for as long as they are told.
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         header.insert_header(header::RETRY_AFTER, seconds.max(1).to_string())?;
         header.insert_header("retry-after-ms", after.as_millis().max(1).to_string())?;
     }
+    Ok(())
+}
+
+fn decorate(header: &mut ResponseHeader, answer: &Answer) -> Result<()> {
+    decorate_retry(header, answer.retry_after)?;
     if answer.must_not_retry {
         header.insert_header("x-should-retry", "false")?;
     }

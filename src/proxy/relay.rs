@@ -23,11 +23,12 @@ use super::leg::{Gone, Late, Leg, or_gone, within};
 use super::refuse::Stop;
 use super::{Gate, headers};
 use crate::servers::Server;
+use crate::state::WireName;
 
 /// What a client is told to wait when a server is busy and does not say how long.
-const BUSY_RETRY: Duration = Duration::from_secs(1);
+pub(super) const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// The longest that a server can put itself out of turn.
-const BUSY_MAX: Duration = Duration::from_secs(10);
+pub(super) const BUSY_MAX: Duration = Duration::from_secs(10);
 /// New connections tried on one server when idle ones turn out to be dead.
 const MAX_STALE: u32 = 3;
 
@@ -53,7 +54,18 @@ pub(super) enum Failure {
     /// A deadline passed.
     Late,
     /// An error answer.
-    Status(Box<UpstreamError>, Option<Duration>),
+    Status(Box<UpstreamAnswer>),
+}
+
+/// A server's error answer.
+#[derive(Debug)]
+pub(super) struct UpstreamAnswer {
+    /// What it means.
+    pub(super) error: UpstreamError,
+    /// When the server says a retry can succeed.
+    pub(super) retry_after: Option<Duration>,
+    /// Its body, as far as it was read.
+    pub(super) body: Bytes,
 }
 
 /// How an attempt ended.
@@ -114,7 +126,7 @@ pub(super) async fn relay(
         ctx.record.attempts += 1;
         ctx.record.server.clone_from(&server.upstream.name);
         let index = place.server;
-        let served_as = model.served_as[place.candidate].as_ref().unwrap_or(&model.own_name);
+        let served_as = &model.served_as[place.candidate];
         let ended = Box::pin(attempt(gate, session, ctx, &job, &server, place, served_as)).await;
         count(ctx, &server, &ended);
         match ended {
@@ -131,8 +143,8 @@ pub(super) async fn relay(
                 stale = 0;
                 judge(ctx, &server, &failure, index, &mut suspects);
                 match failure {
-                    Failure::Status(error, _) if is_clients_fault(&error, &job) => {
-                        return Err(clients_mistake(*error, &job));
+                    Failure::Status(answer) if is_clients_fault(&answer.error, &job) => {
+                        return Err(clients_mistake(answer, &job));
                     }
                     failure => last = Some(failure),
                 }
@@ -150,7 +162,7 @@ async fn attempt(
     job: &Job,
     server: &Arc<Server>,
     place: Place,
-    served_as: &Bytes,
+    served_as: &WireName,
 ) -> Ended {
     match attempt_until_head(gate, session, ctx, job, server, served_as).await {
         Ok((leg, head)) => {
@@ -169,7 +181,7 @@ async fn attempt_until_head(
     ctx: &mut RequestCtx,
     job: &Job,
     server: &Server,
-    served_as: &Bytes,
+    served_as: &WireName,
 ) -> Result<(Leg, pingora_http::ResponseHeader), Ended> {
     let timeouts = &server.pool.timeouts;
     let broken = |what| Ended::Failed(Failure::Broken(what));
@@ -212,8 +224,12 @@ async fn attempt_until_head(
     }
     let retry_after =
         head.headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let error = normalise(head.status.as_u16(), &body);
-    Err(Ended::Failed(Failure::Status(Box::new(error), retry_after.map(Duration::from_secs))))
+    let answer = UpstreamAnswer {
+        error: normalise(head.status.as_u16(), &body),
+        retry_after: retry_after.map(Duration::from_secs),
+        body: Bytes::from(body),
+    };
+    Err(Ended::Failed(Failure::Status(Box::new(answer))))
 }
 
 /// The most of an error's body that is looked at, and for how long it may take.
@@ -239,12 +255,10 @@ pub(super) fn prefill(server: &Server, job: &Job) -> Duration {
 }
 
 /// The body as this server gets it: the client's bytes with the declared splices.
-fn pieces(job: &Job, served_as: &Bytes) -> Vec<Bytes> {
+fn pieces(job: &Job, served_as: &WireName) -> Vec<Bytes> {
     let mut splices = Vec::new();
-    for span in &job.prompt.model_spans {
-        if job.body[span.clone()] != served_as[..] {
-            splices.push((span.clone(), served_as.clone()));
-        }
+    if job.prompt.model != *served_as.plain {
+        splices.extend(job.prompt.model_spans.iter().map(|span| (span.clone(), served_as.json.clone())));
     }
     if let UsageRequest::Splice(spans) = &job.prompt.usage {
         let texts = spans.iter().map(|(span, text)| (span.clone(), Bytes::from_static(text.as_bytes())));
@@ -258,11 +272,11 @@ fn judge(ctx: &RequestCtx, server: &Server, failure: &Failure, index: usize, sus
     match failure {
         Failure::Broken(_) | Failure::Stale => blame(ctx, server),
         Failure::Late => suspects.push(index),
-        Failure::Status(error, retry_after) => match error.fault {
+        Failure::Status(answer) => match answer.error.fault {
             Fault::Client => server.load.health.observe_success(),
             Fault::Ours | Fault::Server => suspects.push(index),
             Fault::Busy => {
-                let span = retry_after.unwrap_or(BUSY_RETRY).min(BUSY_MAX);
+                let span = answer.retry_after.unwrap_or(BUSY_RETRY).min(BUSY_MAX);
                 server.load.health.observe_busy(span, ctx.state.now());
             }
         },
@@ -292,7 +306,7 @@ fn count(ctx: &RequestCtx, server: &Server, ended: &Ended) {
         }
         Ended::Failed(Failure::Stale) => "stale",
         Ended::Failed(Failure::Late) => "late",
-        Ended::Failed(Failure::Status(error, _)) => match error.fault {
+        Ended::Failed(Failure::Status(answer)) => match answer.error.fault {
             Fault::Client => "client_fault",
             Fault::Ours => "credential",
             Fault::Server => "error",
@@ -313,11 +327,12 @@ fn exhausted(none: NoServer, last: Option<Failure>, servers: &[Arc<Server>], job
         None => Refusal::Overloaded { retry_after: BUSY_RETRY },
         Some(Failure::Late) => Refusal::UpstreamTimeout,
         Some(Failure::Broken(_) | Failure::Stale) => Refusal::UpstreamError,
-        Some(Failure::Status(error, retry_after)) => match error.fault {
+        Some(Failure::Status(answer)) => match answer.error.fault {
+            Fault::Busy if answer.error.status == 429 => return Stop::Upstream(answer),
             Fault::Busy => {
-                Refusal::Overloaded { retry_after: retry_after.unwrap_or(BUSY_RETRY).min(BUSY_MAX) }
+                Refusal::Overloaded { retry_after: answer.retry_after.unwrap_or(BUSY_RETRY).min(BUSY_MAX) }
             }
-            Fault::Client => return clients_mistake(*error, job),
+            Fault::Client => return clients_mistake(answer, job),
             Fault::Ours | Fault::Server => Refusal::UpstreamError,
         },
     };
@@ -330,12 +345,12 @@ fn is_clients_fault(error: &UpstreamError, job: &Job) -> bool {
     error.fault == Fault::Client || (error.fault == Fault::Server && !job.prompt.has_required_key)
 }
 
-fn clients_mistake(error: UpstreamError, job: &Job) -> Stop {
+fn clients_mistake(answer: Box<UpstreamAnswer>, job: &Job) -> Stop {
     match job.endpoint.required_keys().first() {
-        Some(param) if error.fault == Fault::Server => Stop::Refused(Refusal::UnsupportedValue {
+        Some(param) if answer.error.fault == Fault::Server => Stop::Refused(Refusal::UnsupportedValue {
             param,
             message: format!("The request lacks \"{param}\", which this endpoint reads."),
         }),
-        _ => Stop::Upstream(Box::new(error)),
+        _ => Stop::Upstream(answer),
     }
 }

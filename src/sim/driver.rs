@@ -95,6 +95,10 @@ pub(super) struct EngineHandle(mpsc::UnboundedSender<Command>);
 
 impl EngineHandle {
     /// A handle, and the other end for [`drive`].
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "at most a few commands a request, and a request has one in work: bounded by the connections"
+    )]
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Command>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)

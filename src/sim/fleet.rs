@@ -121,6 +121,7 @@ fn serve(fleet: &Arc<Fleet>, seat: Option<usize>, socket: std::net::TcpListener)
     let mut service = Service::new(format!("sim {address}"), Door::new(Arc::clone(fleet), seat));
     service.add_tcp(&address);
     let (stop, stopped) = watch::channel(false);
+    #[expect(clippy::disallowed_methods, reason = "the simulator's own server, which its stop ends")]
     let accepting = tokio::spawn(async move { service.start_service(Some(sockets), stopped, 1).await });
     Ok(Listening { stop, accepting })
 }

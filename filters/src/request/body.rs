@@ -122,9 +122,10 @@ fn read_object<'a>(reader: &mut Reader<'a>, endpoint: Endpoint, found: &mut Foun
             "stream" => found.is_streaming |= read_flag(reader, "stream")?,
             "stream_options" => found.read_stream_options(reader)?,
             "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
-                found.max_output = found.max_output.max(reader.u64_or_skip()?);
+                found.max_output = found.max_output.max(read_count(reader, "max_tokens")?);
             }
-            "n" | "best_of" => found.choices = found.choices.max(reader.u64_or_skip()?.unwrap_or(1)),
+            "n" => found.choices = found.choices.max(read_count(reader, "n")?.unwrap_or(1)),
+            "best_of" => found.choices = found.choices.max(read_count(reader, "best_of")?.unwrap_or(1)),
             "messages" | "prompt" | "input" | "instructions" | "system" | "tools" | "functions" | "query"
             | "queries" | "documents" | "text_1" | "text_2" | "suffix" | "response_format" | "text"
             | "content" | "tokens" => found.read_text(reader)?,
@@ -148,6 +149,22 @@ fn read_flag(reader: &mut Reader<'_>, param: &'static str) -> Result<bool, Fault
             message: format!("\"{param}\" must be true or false."),
         })),
     }
+}
+
+/// A whole number that bounds the cost; `null` is none. Anything else would leave the cost unbounded.
+fn read_count(reader: &mut Reader<'_>, param: &'static str) -> Result<Option<u64>, Fault> {
+    if reader.peek()? == Kind::Null {
+        reader.skip()?;
+        return Ok(None);
+    }
+    let count = reader.u64_or_skip()?;
+    if count.is_none() {
+        return Err(Fault::Refused(Refusal::UnsupportedValue {
+            param,
+            message: format!("\"{param}\" must be a whole number of at least 0."),
+        }));
+    }
+    Ok(count)
 }
 
 impl<'a> Found<'a> {
@@ -376,6 +393,9 @@ mod tests {
             ("{\"model\":7}", "missing_model"),
             ("{\"model\":\"a\",\"model\":\"b\"}", "unsupported_value"),
             ("{\"model\":\"a\",\"stream\":\"true\"}", "unsupported_value"),
+            ("{\"model\":\"a\",\"max_tokens\":-1}", "unsupported_value"),
+            ("{\"model\":\"a\",\"max_completion_tokens\":\"9\"}", "unsupported_value"),
+            ("{\"model\":\"a\",\"n\":1.5}", "unsupported_value"),
         ] {
             let refusal = parse_chat(body).expect_err(body);
             assert_eq!(refusal.answer().code, code, "{body}");

@@ -134,6 +134,13 @@ pub fn normalise(status: u16, body: &[u8]) -> UpstreamError {
     }
 }
 
+/// Whether a client of OpenAI reads `body` as the error it is: `error.message` is text, and `type`, `param` and
+/// `code` are text, null or left out. What else is there harms nobody and may help.
+#[must_use]
+pub fn is_readable(body: &[u8]) -> bool {
+    body::is_readable(body)
+}
+
 /// Whether `body` is exactly OpenAI's shape: the one key `error`, and in it the four keys, code and param
 /// being text or null. Such a body may be passed on byte for byte, if the fault is the client's.
 #[must_use]

@@ -329,7 +329,7 @@ impl StreamFilter {
     }
 
     fn correct_error(&self, data: &[u8]) -> Verdict {
-        if self.api != Api::Messages && error::is_openai_shape(data) {
+        if self.api != Api::Messages && error::is_readable(data) {
             return Verdict::Pass;
         }
         // The stream's own status was 200; the error's is what its body says.

@@ -121,7 +121,6 @@ fn pools() {
                  written here), found something else, which is not shown because it may be secret",
                     ":14: pools[0].servers[2].address: expected a host and port such as gpu-1.example:8000, 192.0.2.7:8000 or \
                  [2001:db8::7]:8000, found the text \"http://h:1\"",
-                    ":14: pools[0].servers[2].engine: this key is required",
                 ],
             ),
             (

@@ -248,3 +248,37 @@ fn has_four_keys(r: &mut Reader<'_>) -> Result<bool, JsonError> {
     }
     Ok(is_exact && seen == [1; KEYS.len()])
 }
+
+/// See [`super::is_readable`].
+pub(super) fn is_readable(body: &[u8]) -> bool {
+    let read = || -> Result<bool, JsonError> {
+        let mut r = Reader::new(body, MAX_DEPTH);
+        let mut is_readable = false;
+        r.enter_object()?;
+        while let Some(key) = r.next_key()? {
+            if key.is("error") && r.peek()? == Kind::Object {
+                is_readable = has_readable_keys(&mut r)?;
+            } else {
+                r.skip()?;
+            }
+        }
+        r.end()?;
+        Ok(is_readable)
+    };
+    std::str::from_utf8(body).is_ok() && read().unwrap_or(false)
+}
+
+fn has_readable_keys(r: &mut Reader<'_>) -> Result<bool, JsonError> {
+    let (mut has_message, mut is_sound) = (false, true);
+    r.enter_object()?;
+    while let Some(key) = r.next_key()? {
+        let kind = r.peek()?;
+        match key.raw {
+            b"message" => has_message = kind == Kind::String,
+            b"type" | b"param" | b"code" => is_sound &= matches!(kind, Kind::String | Kind::Null),
+            _ => {}
+        }
+        r.skip()?;
+    }
+    Ok(has_message && is_sound)
+}

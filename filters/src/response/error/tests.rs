@@ -327,6 +327,22 @@ fn knows_openais_shape() {
 }
 
 #[test]
+fn knows_what_clients_can_read() {
+    for (body, expected) in [
+        (r#"{"error":{"message":"m","type":"t","param":null,"code":"c"}}"#, true),
+        (r#"{"error":{"message":"m","type":"t","code":"c","failed_generation":"x"},"id":1}"#, true),
+        (r#"{"error":{"message":"m"}}"#, true),
+        (r#"{"error":{"message":"m","code":400}}"#, false),
+        (r#"{"error":{"message":null}}"#, false),
+        (r#"{"error":"m"}"#, false),
+        (r#"{"message":"m"}"#, false),
+        ("", false),
+    ] {
+        assert_eq!(is_readable(body.as_bytes()), expected, "{body}");
+    }
+}
+
+#[test]
 fn anthropics_shape() {
     let error =
         normalise(400, br#"{"error":{"code":400,"message":"a \"b\"","type":"invalid_request_error"}}"#);
