@@ -260,7 +260,7 @@ choice! {
 choice! {
     /// What runs on a server.
     EngineName -> Engine {
-        "vllm" => Engine::Vllm, "sglang" => Engine::Sglang, "tgi" => Engine::Tgi, "llamacpp" => Engine::LlamaCpp,
+        "vllm" => Engine::Vllm, "sglang" => Engine::Sglang, "tgi" => Engine::Tgi, "llama.cpp" => Engine::LlamaCpp,
         "ollama" => Engine::Ollama, "transformers" => Engine::Transformers, "openai" => Engine::OpenAi,
     }
 }

@@ -2,7 +2,7 @@
 //! limit restarts with every read, so a byte every few seconds holds a connection for ever) and the number of
 //! connections, in all and from one address.
 //!
-//! [`Guarded`] wraps the proxy: it counts the connection and wraps its stream in a [`Guard`], whose reads fail
+//! [`Guarded`] wraps the proxy: it counts the connection and wraps its stream in a `Guard`, whose reads fail
 //! once a header section is late. The proxy tells the guard when a request has been read and when it is done.
 
 use std::collections::HashMap;

@@ -56,6 +56,8 @@ async fn labels_come_from_closed_sets() {
     gateway.chat(json!({"model": "invented-0"})).await;
     gateway.exchange(&Request::get("/invented/0")).await;
     gateway.exchange(&chat(json!({})).without("authorization").key("tg_invented0_x")).await;
+    // A request is counted when it settles, which is after its answer.
+    gateway.records(3).await;
     let before = series().await;
     for number in 1..30 {
         gateway.chat(json!({"model": format!("invented-{number}")})).await;

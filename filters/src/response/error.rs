@@ -134,8 +134,8 @@ pub fn normalise(status: u16, body: &[u8]) -> UpstreamError {
     }
 }
 
-/// Whether a client of OpenAI reads `body` as the error it is: `error.message` is text, and `type`, `param` and
-/// `code` are text, null or left out. What else is there harms nobody and may help.
+/// Whether a client of OpenAI reads `body` as the error it is: `message` and `type` are text, `param` and `code`
+/// text, null or left out. What else is there harms nobody and may help.
 #[must_use]
 pub fn is_readable(body: &[u8]) -> bool {
     body::is_readable(body)

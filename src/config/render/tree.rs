@@ -273,7 +273,7 @@ fn of_upstream(server: &Upstream) -> Tree {
             Engine::Vllm => "vllm",
             Engine::Sglang => "sglang",
             Engine::Tgi => "tgi",
-            Engine::LlamaCpp => "llamacpp",
+            Engine::LlamaCpp => "llama.cpp",
             Engine::Ollama => "ollama",
             Engine::Transformers => "transformers",
             Engine::OpenAi => "openai",

@@ -111,7 +111,7 @@ fn pools() {
               engine: vlm\n        weight: -3\n        tls: true\n      - name: s2\n        address: ::1:80\n        \
               engine: tgi\n        credential: hunter2\n      - address: http://h:1\n        name: s3\n",
                 &[
-                    ":7: pools[0].servers[0].engine: expected one of vllm, sglang, tgi, llamacpp, ollama, transformers, openai, \
+                    ":7: pools[0].servers[0].engine: expected one of vllm, sglang, tgi, llama.cpp, ollama, transformers, openai, \
                  found the text \"vlm\"",
                     ":8: pools[0].servers[0].weight: expected a whole number of at least 1, found -3",
                     ":9: pools[0].servers[0].tls: expected a mapping with keys, found true",

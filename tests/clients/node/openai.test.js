@@ -57,7 +57,7 @@ test("errors have their classes", async () => {
   const cases = [
     [() => ask("say x", { model: "none" }), OpenAI.NotFoundError, "model_not_found"],
     [() => ask("fail 400"), OpenAI.BadRequestError],
-    [() => ask("fail 422"), OpenAI.UnprocessableEntityError],
+    [() => ask("fail 422"), OpenAI.BadRequestError],
     [() => ask("fail 500"), OpenAI.InternalServerError],
     [() => ask("fail 401"), OpenAI.InternalServerError],
   ];

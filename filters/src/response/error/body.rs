@@ -269,16 +269,17 @@ pub(super) fn is_readable(body: &[u8]) -> bool {
 }
 
 fn has_readable_keys(r: &mut Reader<'_>) -> Result<bool, JsonError> {
-    let (mut has_message, mut is_sound) = (false, true);
+    let (mut has_message, mut has_type, mut is_sound) = (false, false, true);
     r.enter_object()?;
     while let Some(key) = r.next_key()? {
         let kind = r.peek()?;
         match key.raw {
             b"message" => has_message = kind == Kind::String,
-            b"type" | b"param" | b"code" => is_sound &= matches!(kind, Kind::String | Kind::Null),
+            b"type" => has_type = kind == Kind::String,
+            b"param" | b"code" => is_sound &= matches!(kind, Kind::String | Kind::Null),
             _ => {}
         }
         r.skip()?;
     }
-    Ok(has_message && is_sound)
+    Ok(has_message && has_type && is_sound)
 }

@@ -331,8 +331,9 @@ fn knows_what_clients_can_read() {
     for (body, expected) in [
         (r#"{"error":{"message":"m","type":"t","param":null,"code":"c"}}"#, true),
         (r#"{"error":{"message":"m","type":"t","code":"c","failed_generation":"x"},"id":1}"#, true),
-        (r#"{"error":{"message":"m"}}"#, true),
-        (r#"{"error":{"message":"m","code":400}}"#, false),
+        (r#"{"error":{"message":"m"}}"#, false),
+        (r#"{"error":{"message":"m","type":"t"}}"#, true),
+        (r#"{"error":{"message":"m","type":"t","code":400}}"#, false),
         (r#"{"error":{"message":null}}"#, false),
         (r#"{"error":"m"}"#, false),
         (r#"{"message":"m"}"#, false),
