@@ -7,6 +7,7 @@
 //! - `SIGQUIT`: the same after handing the listening sockets to a process started with `--upgrade`
 //! - `SIGINT`, or a second signal: leave at once
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,12 +16,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
+use rustls::sign::CertifiedKey;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 
-use crate::config;
+use crate::config::{self, Settings};
 use crate::state::{Stages, State};
-use crate::tls::Certificate;
+use crate::tls::{self, Certificate, TlsError};
 
 /// How often is looked whether the last request has ended.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
@@ -45,8 +47,8 @@ pub struct Control {
     pub state: Arc<State>,
     /// Folder of the configuration.
     pub folder: PathBuf,
-    /// The listeners' certificates, in the order of the settings; `None` for cleartext.
-    pub certificates: Vec<Option<Arc<Certificate>>>,
+    /// The certificates in use, by the address of their listener.
+    pub certificates: Vec<(SocketAddr, Arc<Certificate>)>,
     /// Tells Pingora to stop.
     pub stop: mpsc::Sender<ShutdownSignal>,
     /// Tells `main` to leave.
@@ -143,14 +145,16 @@ impl Control {
                 return;
             }
         };
-        for (listener, certificate) in settings.listeners.iter().zip(&self.certificates) {
-            if let (Some(files), Some(certificate)) = (&listener.tls, certificate)
-                && let Err(error) = certificate.reload(files)
-            {
+        let renewed = match self.renewed_certificates(&settings) {
+            Ok(renewed) => renewed,
+            Err(error) => {
                 metrics.reloads.with_label_values(&["rejected"]).inc();
                 log::error!("reload refused, the old configuration stays in force: {error}");
                 return;
             }
+        };
+        for (certificate, key) in renewed {
+            certificate.replace(key);
         }
         let changes = config::diff(&before.settings, &settings);
         log::set_max_level(settings.log.level);
@@ -162,6 +166,19 @@ impl Control {
             0 => log::info!("reloaded; nothing changed"),
             count => log::info!("reloaded; {count} changes: {}", changes.join(", ")),
         }
+    }
+
+    /// Reads every certificate anew, without taking any in use.
+    fn renewed_certificates(
+        &self,
+        settings: &Settings,
+    ) -> Result<Vec<(&Certificate, CertifiedKey)>, TlsError> {
+        let files = |address: &SocketAddr| {
+            let listener = settings.listeners.iter().find(|listener| listener.address == *address);
+            listener.and_then(|listener| listener.tls.as_ref())
+        };
+        let of_listeners = self.certificates.iter().filter_map(|(address, own)| Some((own, files(address)?)));
+        of_listeners.map(|(own, files)| Ok((&**own, tls::read(files)?))).collect()
     }
 
     async fn drain(self, how: ShutdownSignal, mut signals: Signals) {

@@ -22,6 +22,8 @@ use crate::state::State;
 const TICK: Duration = Duration::from_millis(50);
 /// How often a host name is resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(10);
+/// How long one resolution may take. It holds up the server's own checks only.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The task.
 pub struct HealthChecks {
@@ -47,10 +49,11 @@ impl BackgroundService for HealthChecks {
         let mut in_work: std::collections::HashSet<String> = std::collections::HashSet::new();
         loop {
             let servers = self.state.stages.load().servers.clone();
-            due.retain(|name, _| servers.iter().any(|server| server.upstream.name == *name));
+            due.retain(|name, _| servers.iter().any(|server| server.key() == *name));
+            resolve_at.retain(|name, _| due.contains_key(name));
             let now = Instant::now();
             for server in servers {
-                let name = server.upstream.name.clone();
+                let name = server.key();
                 let is_due = due.get(&name).is_none_or(|at| *at <= now);
                 if !is_due || !in_work.insert(name.clone()) {
                     continue;
@@ -117,7 +120,12 @@ async fn resolve(server: &Server) {
     if upstream.host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() {
         return;
     }
-    match tokio::net::lookup_host((upstream.host.as_str(), upstream.port)).await {
+    let look_up = tokio::net::lookup_host((upstream.host.as_str(), upstream.port));
+    let Ok(found) = tokio::time::timeout(RESOLVE_LIMIT, look_up).await else {
+        log::warn!("server {}: {} is not resolved within {RESOLVE_LIMIT:?}", upstream.name, upstream.host);
+        return;
+    };
+    match found {
         Ok(found) => {
             let found: Vec<SocketAddr> = found.collect();
             let known = server.address();

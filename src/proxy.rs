@@ -7,6 +7,7 @@ mod answer;
 mod body;
 mod cors;
 mod ctx;
+mod down;
 pub mod guard;
 mod headers;
 mod leg;

@@ -123,15 +123,15 @@ fn server_conf(settings: &Settings) -> ServerConf {
     }
 }
 
-/// Adds a service for each kind of client-facing listener, and the admin listener. Gives the certificates in the
-/// order of the settings.
+/// Adds a service for each kind of client-facing listener, and the admin listener. Gives the certificates by
+/// the address of their listener.
 fn add_listeners(
     server: &mut Server,
     conf: &Arc<ServerConf>,
     state: &Arc<State>,
     settings: &Settings,
     upgrade: bool,
-) -> Result<Vec<Option<Arc<Certificate>>>, StartError> {
+) -> Result<Vec<(SocketAddr, Arc<Certificate>)>, StartError> {
     let pool = settings.server.upstream_keepalive.saturating_mul(settings.server.workers);
     let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(pool))));
     let budget = Arc::default();
@@ -178,11 +178,7 @@ fn add_listeners(
         service.add_tcp(&socket.key);
         server.add_service(Bound { service, sockets: vec![socket] });
     }
-    let certificate = |listener: &Listener| {
-        let found = certificates.iter().find(|(address, _)| *address == listener.address);
-        found.map(|(_, certificate)| Arc::clone(certificate))
-    };
-    Ok(settings.listeners.iter().map(certificate).collect())
+    Ok(certificates)
 }
 
 fn guarded(conf: &Arc<ServerConf>, gate: Gate, h2c: bool) -> Guarded<HttpProxy<Gate>> {

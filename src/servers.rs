@@ -34,6 +34,12 @@ pub struct Server {
 /// vLLM and SGLang run on, closes after 5 s.
 const UPSTREAM_IDLE: Duration = Duration::from_secs(4);
 
+/// How often an HTTP/2 connection to a server is asked whether it is still there: a flow that a middlebox has
+/// dropped must not hold request after request.
+const H2_PING: Duration = Duration::from_secs(10);
+/// Streams on one HTTP/2 connection to a server, before another is opened.
+const H2_STREAMS: usize = 64;
+
 impl Server {
     /// A server of `pool`. `before` is the same server in the configuration before.
     #[must_use]
@@ -66,6 +72,12 @@ impl Server {
             == (&upstream.name, &upstream.host, upstream.port)
     }
 
+    /// What tells it from others: its name and where it is said to be.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{} {}:{}", self.upstream.name, self.upstream.host, self.upstream.port)
+    }
+
     /// Whether enough is known of it to say that the gateway is ready.
     #[must_use]
     pub fn is_known(&self) -> bool {
@@ -96,6 +108,8 @@ impl Server {
         peer.options.total_connection_timeout = Some(timeouts.connect);
         peer.options.write_timeout = Some(timeouts.write);
         peer.options.idle_timeout = Some(UPSTREAM_IDLE);
+        peer.options.h2_ping_interval = Some(H2_PING);
+        peer.options.max_h2_streams = H2_STREAMS;
         peer.options.alpn = if self.upstream.http2 { ALPN::H2 } else { ALPN::H1 };
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         if let Some(tls) = tls {

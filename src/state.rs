@@ -191,6 +191,8 @@ pub struct State {
     pub is_draining: AtomicBool,
     /// Requests in work.
     pub in_flight: AtomicUsize,
+    /// Set once every server has been checked; servers that a reload adds do not take it back.
+    was_ready: AtomicBool,
 }
 
 impl State {
@@ -205,6 +207,7 @@ impl State {
             origin: Instant::now(),
             is_draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            was_ready: AtomicBool::new(false),
         }
     }
 
@@ -214,12 +217,15 @@ impl State {
         self.origin.elapsed()
     }
 
-    /// Whether the gateway should get traffic: it is not stopping, and every server was checked once or needs
-    /// no check.
+    /// Whether the gateway should get traffic: it is not stopping, and at its start every server was checked
+    /// once or needs no check.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let stages = self.stages.load();
-        !self.is_draining.load(Ordering::Relaxed) && stages.servers.iter().all(|server| server.is_known())
+        if !self.was_ready.load(Ordering::Relaxed) {
+            let is_known = self.stages.load().servers.iter().all(|server| server.is_known());
+            self.was_ready.store(is_known, Ordering::Relaxed);
+        }
+        self.was_ready.load(Ordering::Relaxed) && !self.is_draining.load(Ordering::Relaxed)
     }
 }
 

@@ -53,13 +53,9 @@ impl Certificate {
         Ok(Self(ArcSwap::from_pointee(read(files)?)))
     }
 
-    /// Reads it anew.
-    ///
-    /// # Errors
-    /// As [`Certificate::load`]; the old one then stays.
-    pub fn reload(&self, files: &TlsFiles) -> Result<(), TlsError> {
-        self.0.store(Arc::new(read(files)?));
-        Ok(())
+    /// Shows `key` from the next handshake on.
+    pub fn replace(&self, key: CertifiedKey) {
+        self.0.store(Arc::new(key));
     }
 }
 
@@ -69,7 +65,11 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
+/// Reads a certificate chain and its key.
+///
+/// # Errors
+/// If a file cannot be read or the key does not fit the certificate.
+pub fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     let fault =
         |path: &PathBuf, what: &dyn fmt::Display| TlsError { path: path.clone(), what: what.to_string() };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.certificate)

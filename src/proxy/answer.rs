@@ -12,10 +12,12 @@ use pingora_core::protocols::http::server::Session as Downstream;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tollgate_filters::endpoint::Endpoint;
+use tollgate_filters::json::{MAX_DEPTH, Reader};
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::body::{UsageRequest, escape, splice};
 use tollgate_filters::response::Api;
 use tollgate_filters::response::answer::read;
+use tollgate_filters::response::error::Fault;
 use tollgate_filters::response::stream::{StreamFilter, StreamPlan};
 use tollgate_filters::response::tokens::CHARS_PER_TOKEN;
 use tollgate_filters::response::usage::{Estimate, charge};
@@ -23,12 +25,15 @@ use tollgate_filters::response::usage::{Estimate, charge};
 use super::ctx::RequestCtx;
 use super::leg::{Leg, gone, or_gone, within};
 use super::relay::{Ended, Failure, Job, prefill};
-use super::{cors, headers, refuse};
+use super::{cors, down, headers, refuse};
 use crate::record::Outcome;
 use crate::servers::Server;
 
 /// Sent in a long silence. A comment: no client takes it for an event.
 const KEEPALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+/// How long the end of a server's body may take after the event that ends its stream.
+const AFTER_END: Duration = Duration::from_secs(1);
 
 /// What the client has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub(super) enum Answered {
     Whole,
     /// A part, and an error event or a cut connection.
     Cut,
+    /// A part, and the server's own error event that says it is the client's fault.
+    Refused,
     /// A part; it went away itself.
     ClientGone,
 }
@@ -56,17 +63,22 @@ pub(super) async fn relay(
     let is_coded = head.headers.contains_key(header::CONTENT_ENCODING);
     ctx.record.status = head.status.as_u16();
     let ended = if is_coded {
-        pass(session, ctx, server, leg, head, BytesMut::new()).await
+        pass(session, ctx, job, server, leg, head, BytesMut::new()).await
     } else if kind.eq_ignore_ascii_case("text/event-stream") {
         stream(session, ctx, job, server, leg, head).await
     } else if kind.eq_ignore_ascii_case("application/json") {
         whole(session, ctx, job, server, leg, head).await
     } else {
-        pass(session, ctx, server, leg, head, BytesMut::new()).await
+        pass(session, ctx, job, server, leg, head, BytesMut::new()).await
     };
     match &ended {
         Ended::Answered(Answered::Whole) => ctx.record.outcome = Outcome::Ok,
-        Ended::Answered(Answered::ClientGone) => ctx.record.outcome = Outcome::ClientGone,
+        Ended::Answered(Answered::Refused) => ctx.record.outcome = Outcome::Refused,
+        Ended::Answered(Answered::ClientGone) => {
+            ctx.record.outcome = Outcome::ClientGone;
+            // Should it be there after all, it must not take what it has for the whole.
+            ctx.is_cut = true;
+        }
         Ended::Answered(Answered::Cut) => {
             if ctx.record.outcome == Outcome::Aborted {
                 ctx.record.outcome = Outcome::UpstreamCut;
@@ -113,6 +125,9 @@ struct Relay<'a> {
     last_write: Instant,
     first_token: Duration,
     between: Duration,
+    client_write: Duration,
+    /// Whether the end of the server's body can be told from a cut.
+    is_framed: bool,
     timer: std::pin::Pin<Box<tokio::time::Sleep>>,
 }
 
@@ -148,6 +163,7 @@ async fn stream(
         is_complete: false,
         has_delivered: false,
     });
+    let client_write = ctx.stages.settings.timeouts.client_write;
     let now = Instant::now();
     let mut relay = Relay {
         downstream: &mut session.downstream_session,
@@ -160,6 +176,8 @@ async fn stream(
         last_write: now,
         first_token: timeouts.first_token + prefill(server, job),
         between: timeouts.between_tokens,
+        client_write,
+        is_framed: is_framed(&head),
         timer: Box::pin(tokio::time::sleep(timeouts.first_token + prefill(server, job))),
     };
     let ended = relay.run(job.endpoint).await;
@@ -182,6 +200,11 @@ impl Relay<'_> {
                     }
                 }
                 Next::End => return self.end(endpoint).await,
+                // What ends the stream for a client has come: how the connection ends no longer matters.
+                Next::Broken | Next::Late if self.has_ended() => {
+                    self.leg.must_close();
+                    return self.end(endpoint).await;
+                }
                 Next::Broken if self.head.is_some() => {
                     return Ended::Failed(Failure::Broken("broke off before the first byte"));
                 }
@@ -200,6 +223,10 @@ impl Relay<'_> {
         self.ctx.stream.as_mut().expect("set before the relay runs and taken only when the request settles")
     }
 
+    fn has_ended(&self) -> bool {
+        self.ctx.stream.as_ref().is_some_and(|streaming| streaming.filter.has_ended())
+    }
+
     fn client_left(&self) -> Ended {
         if self.head.is_some() { Ended::Gone } else { Ended::Answered(Answered::ClientGone) }
     }
@@ -207,10 +234,12 @@ impl Relay<'_> {
     /// The server's body has ended without an error of the transport.
     async fn end(&mut self, endpoint: Endpoint) -> Ended {
         let end = self.streaming().filter.finish();
-        if self.head.is_some() && end.bytes.is_empty() {
+        let is_error = self.streaming().filter.saw_error_event();
+        let is_whole = end.is_clean && (self.is_framed || self.api != Api::Other || self.has_ended());
+        if self.head.is_some() && (end.bytes.is_empty() || (!is_whole && !is_error)) {
             return Ended::Failed(Failure::Broken("an empty answer"));
         }
-        if end.is_clean {
+        if is_whole {
             self.streaming().is_complete = true;
             let is_written = self.write(end.bytes, true).await;
             return if is_written { Ended::Answered(Answered::Whole) } else { self.client_left() };
@@ -218,8 +247,12 @@ impl Relay<'_> {
         if self.streaming().filter.saw_error_event() {
             // The server has said itself what went wrong.
             self.ctx.record.code = Some("upstream_error".to_owned());
+            let answered = match self.streaming().filter.error_fault() {
+                Some(Fault::Client) => Answered::Refused,
+                _ => Answered::Cut,
+            };
             let is_written = self.write(end.bytes, true).await;
-            return if is_written { Ended::Answered(Answered::Cut) } else { self.client_left() };
+            return if is_written { Ended::Answered(answered) } else { self.client_left() };
         }
         if !end.bytes.is_empty() && !self.write(end.bytes, false).await {
             return self.client_left();
@@ -232,20 +265,25 @@ impl Relay<'_> {
         let code = refusal.answer().code;
         self.ctx.record.code = Some(code.to_owned());
         self.ctx.state.metrics.observe_refusal(code);
-        let is_written = self.write(refuse::event(refusal, endpoint), true).await;
-        if is_written { Ended::Answered(Answered::Cut) } else { self.client_left() }
+        let missing = self.streaming().filter.missing_end();
+        let event = [missing, &refuse::event(refusal, endpoint)].concat();
+        if self.write(Bytes::from(event), true).await {
+            Ended::Answered(Answered::Cut)
+        } else {
+            self.client_left()
+        }
     }
 
     /// Writes to the client, the headers first if they have not gone yet. `false` if the client is gone.
     async fn write(&mut self, bytes: Bytes, is_end: bool) -> bool {
         if let Some(head) = self.head.take()
-            && let Err(error) = self.downstream.write_response_header(head).await
+            && let Err(error) = down::head(self.downstream, head, self.client_write).await
         {
             log::debug!("request {}: the client is gone: {error}", self.ctx.record.request_id);
             return false;
         }
         self.ctx.record.answer_bytes += bytes.len() as u64;
-        let written = self.downstream.write_response_body(bytes, is_end).await;
+        let written = down::body(self.downstream, bytes, is_end, self.client_write).await;
         self.last_write = Instant::now();
         self.streaming().has_delivered = true;
         if let Err(error) = &written {
@@ -290,7 +328,7 @@ impl Relay<'_> {
                         && now >= self.last_write + every
                     {
                         if let Some(head) = self.head.take()
-                            && self.downstream.write_response_header(head).await.is_err()
+                            && down::head(self.downstream, head, self.client_write).await.is_err()
                         {
                             return Next::Gone;
                         }
@@ -311,6 +349,10 @@ impl Relay<'_> {
         let meter = self.ctx.stream.as_ref().map(|streaming| streaming.filter.meter());
         let has_begun = meter.is_some_and(|meter| meter.first_token().is_some())
             || (self.api == Api::Other && self.head.is_none());
+        if self.has_ended() {
+            // A server that leaves its connection open after the last event holds nobody up.
+            return self.last_read + AFTER_END;
+        }
         if has_begun { self.last_read + self.between } else { self.head_at + self.first_token }
     }
 
@@ -343,7 +385,10 @@ async fn whole(
         Ok(Ok(Some(read))) => read,
     };
     if !is_whole {
-        return pass(session, ctx, server, leg, head, body).await;
+        return pass(session, ctx, job, server, leg, head, body).await;
+    }
+    if !is_framed(&head) && !is_complete_json(&body) {
+        return Ended::Failed(Failure::Broken("broke off in its answer"));
     }
     leg.release().await;
     let body = body.freeze();
@@ -368,17 +413,32 @@ async fn whole(
     }
     // From here on the answer has been produced and is charged, whether or not the client waits for it.
     ctx.charge = Some(charge(found.usage, estimate, true));
+    let limit = ctx.stages.settings.timeouts.client_write;
     let downstream = &mut session.downstream_session;
-    if downstream.write_response_header(Box::new(header)).await.is_err() {
+    if down::head(downstream, Box::new(header), limit).await.is_err() {
         return Ended::Answered(Answered::ClientGone);
     }
     for (index, piece) in pieces.iter().enumerate() {
-        if downstream.write_response_body(piece.clone(), index + 1 == pieces.len()).await.is_err() {
+        let is_end = index + 1 == pieces.len();
+        if down::body(downstream, piece.clone(), is_end, limit).await.is_err() {
             return Ended::Answered(Answered::ClientGone);
         }
         ctx.record.answer_bytes += piece.len() as u64;
     }
     Ended::Answered(Answered::Whole)
+}
+
+/// Whether the end of an answer's body can be told from a cut. An HTTP/1 answer without length and coding ends
+/// when the connection does, whatever the reason.
+fn is_framed(head: &ResponseHeader) -> bool {
+    head.version == http::Version::HTTP_2
+        || head.headers.contains_key(header::CONTENT_LENGTH)
+        || head.headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+fn is_complete_json(body: &[u8]) -> bool {
+    let mut reader = Reader::new(body, MAX_DEPTH);
+    reader.skip().and_then(|_| reader.end()).is_ok()
 }
 
 /// The body up to `cap` bytes and whether that is all of it; `None` if the server broke off.
@@ -405,6 +465,7 @@ async fn read_up_to(leg: &mut Leg, cap: usize) -> Option<(BytesMut, bool)> {
 async fn pass(
     session: &mut Session,
     ctx: &mut RequestCtx,
+    job: &Job,
     server: &Arc<Server>,
     mut leg: Leg,
     head: ResponseHeader,
@@ -422,6 +483,7 @@ async fn pass(
         header.remove_header(&header::TRANSFER_ENCODING);
     }
     let mut header = Some(Box::new(header));
+    let limit = ctx.stages.settings.timeouts.client_write;
     let downstream = &mut session.downstream_session;
     let mut chunk = (!begun.is_empty()).then(|| begun.freeze());
     let idle = server.pool.timeouts.answer;
@@ -442,15 +504,18 @@ async fn pass(
                 (Ok(Ok(Ok(chunk))), _) => chunk,
             };
         }
-        if let Some(header) = header.take()
-            && downstream.write_response_header(header).await.is_err()
-        {
-            return Ended::Answered(Answered::ClientGone);
+        if let Some(header) = header.take() {
+            // What cannot be read is charged by what was sent to be read: our estimate of the prompt.
+            let estimate = Estimate { input: job.prompt.estimated_input(), output: 0, reasoning: 0 };
+            ctx.charge = Some(charge(None, estimate, false));
+            if down::head(downstream, header, limit).await.is_err() {
+                return Ended::Answered(Answered::ClientGone);
+            }
         }
         let is_end = chunk.is_none();
         let bytes = chunk.take().unwrap_or_default();
         ctx.record.answer_bytes += bytes.len() as u64;
-        if downstream.write_response_body(bytes, is_end).await.is_err() {
+        if down::body(downstream, bytes, is_end, limit).await.is_err() {
             return Ended::Answered(Answered::ClientGone);
         }
         if is_end {

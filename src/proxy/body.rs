@@ -3,7 +3,7 @@
 //! no buffer is ever sized by what a client merely claims.
 
 use bytes::{Bytes, BytesMut};
-use http::header;
+use http::{Version, header};
 use pingora_proxy::Session;
 use tollgate_filters::refusal::Refusal;
 
@@ -28,10 +28,12 @@ pub(super) async fn read(session: &mut Session, limits: &Limits, timeouts: &Time
     if length.is_some_and(|length| length > cap as u64) {
         return Err(Refusal::RequestTooLarge(cap).into());
     }
-    if session.get_header(header::EXPECT).is_some()
-        && session.downstream_session.write_continue_response().await.is_err()
-    {
-        return Err(Stop::Gone);
+    if session.get_header(header::EXPECT).is_some() && session.req_header().version != Version::HTTP_10 {
+        // The framework would take an answer before the body's end for the last one on the connection.
+        let downstream = &mut session.downstream_session;
+        downstream.set_close_on_response_before_downstream_finish(false);
+        downstream.write_continue_response().await.map_err(|_| Stop::Gone)?;
+        downstream.set_close_on_response_before_downstream_finish(true);
     }
     let read = read_to_end(session, cap, length.unwrap_or(0) as usize);
     match tokio::time::timeout(timeouts.request_body, read).await {

@@ -51,13 +51,15 @@ pub struct RequestCtx {
     /// When that server's answer began.
     pub answered: Option<Instant>,
     is_settled: bool,
+    /// Dropped after the record has been handed over.
+    _in_work: InWork,
 }
 
 impl RequestCtx {
     /// A request whose headers have just been read.
     #[must_use]
     pub(super) fn new(state: Arc<State>) -> Self {
-        state.in_flight.fetch_add(1, Ordering::Relaxed);
+        let in_work = InWork::new(&state);
         let stages = state.stages.load_full();
         let nobody: Arc<str> = Arc::from("");
         let record = Record {
@@ -102,6 +104,7 @@ impl RequestCtx {
             sent: None,
             answered: None,
             is_settled: false,
+            _in_work: in_work,
         }
     }
 
@@ -117,20 +120,24 @@ impl RequestCtx {
             return;
         }
         self.record.duration_ms = millis(self.elapsed());
+        let mut used = 0;
         if let Some(charge) = self.charge.take() {
+            used = total(&charge);
             self.apply(&charge);
         }
         if let Some(stream) = self.stream.take().filter(|stream| stream.has_delivered) {
             let meter = stream.filter.into_meter();
             let charge = usage::charge(meter.usage(), meter.estimate(stream.input), stream.is_complete);
+            used = total(&charge);
             self.apply(&charge);
             self.measure(&meter);
         }
-        // Dropping the lease gives back what was not charged.
-        self.lease = None;
+        if let Some(mut lease) = self.lease.take() {
+            // Dropping it gives back what was not charged.
+            lease.charge(used, self.state.now());
+        }
         self.state.metrics.observe(&self.record);
         self.state.access_log.push(self.record.clone());
-        self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn apply(&mut self, charge: &Charge) {
@@ -141,13 +148,10 @@ impl RequestCtx {
         record.reasoning_tokens = charge.reasoning;
         record.input_source = source(charge.input_source);
         record.output_source = source(charge.output_source);
-        if let Some(lease) = &mut self.lease {
-            lease.charge(charge.input + charge.output + charge.reasoning);
-        }
         if let Some(model) = self.model {
             let model = &self.stages.settings.models[model];
             record.cost_eur = cost(model, charge);
-            let tokens = charge.input + charge.output + charge.reasoning;
+            let tokens = total(charge);
             record.energy_kwh = model.energy_kwh_per_million.map(|kwh| kwh * tokens as f64 / 1e6);
         }
     }
@@ -173,6 +177,27 @@ impl RequestCtx {
 impl Drop for RequestCtx {
     fn drop(&mut self) {
         self.settle();
+    }
+}
+
+/// All tokens of a request.
+fn total(charge: &Charge) -> u64 {
+    charge.input.saturating_add(charge.output).saturating_add(charge.reasoning)
+}
+
+/// Counts a request as in work until it is dropped, whatever else goes wrong.
+struct InWork(Arc<State>);
+
+impl InWork {
+    fn new(state: &Arc<State>) -> Self {
+        state.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(state))
+    }
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

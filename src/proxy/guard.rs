@@ -23,6 +23,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tollgate_filters::refusal::Refusal;
+use tollgate_filters::units::host_network;
 
 use crate::state::State;
 
@@ -107,7 +108,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
         let address = stream
             .get_socket_digest()
             .and_then(|digest| digest.peer_addr().and_then(|peer| peer.as_inet().map(|inet| inet.ip())));
-        let _slot = match self.admit(address) {
+        let _slot = match self.admit(address.map(host_network)) {
             Ok(slot) => slot,
             Err(reason) => {
                 self.state.metrics.connections_refused.with_label_values(&[reason]).inc();

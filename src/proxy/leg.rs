@@ -25,6 +25,7 @@ pub(super) struct Leg {
     connector: Arc<Connector>,
     /// Whether the connection had served another request before.
     pub is_reused: bool,
+    is_spent: bool,
 }
 
 impl Leg {
@@ -34,7 +35,13 @@ impl Leg {
     /// If the connection cannot be made in time.
     pub(super) async fn connect(connector: &Arc<Connector>, peer: Arc<HttpPeer>) -> Result<Self> {
         let (session, is_reused) = connector.get_http_session(&*peer).await?;
-        Ok(Self { session: Some(session), peer, connector: Arc::clone(connector), is_reused })
+        Ok(Self {
+            session: Some(session),
+            peer,
+            connector: Arc::clone(connector),
+            is_reused,
+            is_spent: false,
+        })
     }
 
     fn session(&mut self) -> &mut HttpSession {
@@ -91,8 +98,16 @@ impl Leg {
         self.session().read_response_body().await
     }
 
+    /// The connection is not to be used again: the request was not sent to its end.
+    pub(super) fn must_close(&mut self) {
+        self.is_spent = true;
+    }
+
     /// Gives the connection back after a complete answer.
     pub(super) async fn release(mut self) {
+        if self.is_spent {
+            return;
+        }
         if let Some(session) = self.session.take() {
             let idle = self.peer.idle_timeout();
             self.connector.release_http_session(session, &*self.peer, idle).await;

@@ -9,11 +9,11 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tollgate_filters::endpoint::Endpoint;
 use tollgate_filters::refusal::{Answer, Refusal};
-use tollgate_filters::response::error::{Fault, is_openai_shape};
+use tollgate_filters::response::error::{Fault, may_pass};
 
 use super::ctx::RequestCtx;
 use super::relay::{BUSY_MAX, BUSY_RETRY, UpstreamAnswer};
-use super::{cors, headers};
+use super::{cors, down, headers};
 use crate::record::Outcome;
 
 /// A refused body that is no larger than this is read to its end, so that the connection can be used again.
@@ -46,7 +46,11 @@ pub(super) async fn answer(
     stop: Stop,
 ) {
     match stop {
-        Stop::Gone => ctx.record.outcome = Outcome::ClientGone,
+        Stop::Gone => {
+            ctx.record.outcome = Outcome::ClientGone;
+            // Nothing may follow on this connection: a byte of the next request may have been read already.
+            ctx.is_cut = true;
+        }
         Stop::Refused(refusal) => refuse(session, ctx, endpoint, &refusal).await,
         Stop::Upstream(answer) => pass_error(session, ctx, endpoint, *answer).await,
     }
@@ -89,7 +93,7 @@ async fn pass_error(
     ctx.state.metrics.observe_refusal(if is_clients { "upstream_refused" } else { "upstream_error" });
     let body = match endpoint {
         Some(Endpoint::Messages) => Bytes::from(error.to_messages_json()),
-        _ if error.fault == Fault::Client && is_openai_shape(&body) => body,
+        _ if may_pass(&body, &error) => body,
         _ => Bytes::from(error.to_json()),
     };
     let retry_after = (error.fault == Fault::Busy).then(|| retry_after.unwrap_or(BUSY_RETRY).min(BUSY_MAX));
@@ -150,55 +154,73 @@ async fn deliver(
     status: u16,
     body: Bytes,
 ) {
-    let has_unread_body = prepare_unread_body(session);
+    let unread = prepare_unread_body(session);
     ctx.record.status = status;
     ctx.record.answer_bytes += body.len() as u64;
     let written = match header {
-        Ok(header) => write(session, header, body).await,
+        Ok(header) => write(session, header, body, ctx.stages.settings.timeouts.client_write).await,
         Err(error) => Err(error),
     };
     if let Err(error) = written {
         // The refusal stands; only the client did not wait for it.
         log::debug!("request {}: the client left before its error answer: {error}", ctx.record.request_id);
-        session.set_keepalive(None);
+        ctx.is_cut = true;
         return;
     }
-    if has_unread_body {
-        linger(session).await;
+    if unread == Unread::Nothing {
+        return;
+    }
+    // The request is over; what follows is for the connection's sake.
+    ctx.settle();
+    if !linger(session).await && unread == Unread::Little {
+        ctx.is_cut = true;
     }
 }
 
-async fn write(session: &mut Session, header: ResponseHeader, body: Bytes) -> Result<()> {
+async fn write(session: &mut Session, header: ResponseHeader, body: Bytes, limit: Duration) -> Result<()> {
     let is_head = session.req_header().method == http::Method::HEAD;
-    session.downstream_session.write_response_header(Box::new(header)).await?;
-    if !is_head {
-        session.downstream_session.write_response_body(body, true).await?;
-    }
-    Ok(())
+    let downstream = &mut session.downstream_session;
+    down::head(downstream, Box::new(header), limit).await?;
+    if is_head { Ok(()) } else { down::body(downstream, body, true, limit).await }
 }
 
-/// Sees to a body that has not been read when the request is refused. A small one is read after the answer, and
-/// the connection lives; else the connection closes after the answer. Returns whether to linger then.
-fn prepare_unread_body(session: &mut Session) -> bool {
+/// What a refused client has not sent yet, or we not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    /// Nothing, or a client that waits to be told to go on.
+    Nothing,
+    /// A small body: it is read after the answer, and the connection lives.
+    Little,
+    /// A large one, or of unknown size: the connection closes after the answer.
+    Much,
+}
+
+fn prepare_unread_body(session: &mut Session) -> Unread {
     if session.downstream_session.is_body_done() {
-        return false;
+        return Unread::Nothing;
     }
     let length =
         session.get_header(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let expects_continue = session.get_header(header::EXPECT).is_some();
     if length.is_some_and(|length: usize| length <= DRAIN_BYTES) && !expects_continue {
         session.downstream_session.set_close_on_response_before_downstream_finish(false);
-        session.downstream_session.set_total_drain_timeout(Some(LINGER));
-        return false;
+        return Unread::Little;
     }
     session.set_keepalive(None);
-    !expects_continue
+    if expects_continue { Unread::Nothing } else { Unread::Much }
 }
 
 /// Reads on for a while after an answer that the client may not have seen yet: closing a socket with unread
-/// bytes resets it, and the reset can overtake the answer.
-async fn linger(session: &mut Session) {
-    let read = async { while let Ok(Some(_)) = session.downstream_session.read_request_body().await {} };
-    // Either way the connection closes now.
-    let _ = tokio::time::timeout(LINGER, read).await;
+/// bytes resets it, and the reset can overtake the answer. Whether the body came to its end.
+async fn linger(session: &mut Session) -> bool {
+    let read = async {
+        loop {
+            match session.downstream_session.read_request_body().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    };
+    tokio::time::timeout(LINGER, read).await.unwrap_or(false)
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use pingora_core::protocols::http::server::Session as Downstream;
+use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tollgate_filters::endpoint::Endpoint;
 use tollgate_filters::refusal::Refusal;
@@ -29,8 +31,13 @@ use crate::state::WireName;
 pub(super) const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// The longest that a server can put itself out of turn.
 pub(super) const BUSY_MAX: Duration = Duration::from_secs(10);
-/// New connections tried on one server when idle ones turn out to be dead.
-const MAX_STALE: u32 = 3;
+/// Idle connections that may turn out to be dead for one request; the next is then a new one.
+const MAX_STALE: u32 = 2;
+/// A connection that the server had closed while it idled breaks as soon as it is written to. What breaks later
+/// broke over the request.
+const STALE_LIMIT: Duration = Duration::from_millis(250);
+/// How long a server that stopped reading a request may take to have said why.
+const EARLY_ANSWER: Duration = Duration::from_secs(1);
 
 /// Work for a server: a request that every stage has let through.
 pub(super) struct Job {
@@ -49,6 +56,8 @@ pub(super) struct Job {
 pub(super) enum Failure {
     /// No connection, or it broke.
     Broken(&'static str),
+    /// The request could not be sent to its end, or there is no address to send it to.
+    Unsent(&'static str),
     /// An idle connection turned out to be dead before a byte of an answer.
     Stale,
     /// A deadline passed.
@@ -106,7 +115,7 @@ pub(super) async fn relay(
     let mut tried: Vec<usize> = Vec::new();
     let mut suspects: Vec<usize> = Vec::new();
     let mut last: Option<Failure> = None;
-    let mut stale = 0;
+    let (mut stale, mut is_stale) = (0, false);
     loop {
         let now = ctx.state.now();
         let place = match model.route.pick(&tried, now) {
@@ -114,9 +123,10 @@ pub(super) async fn relay(
             Err(none) => return Err(exhausted(none, last, &stages.servers, &job)),
         };
         let server = Arc::clone(&stages.servers[place.server]);
-        if tried.is_empty() && stale == 0 {
+        let is_repeat = std::mem::take(&mut is_stale);
+        if tried.is_empty() && !is_repeat {
             gate.budget.earn(server.pool.retry.budget_percent);
-        } else if stale == 0 {
+        } else if !is_repeat {
             let is_allowed = tried.len() < server.pool.retry.attempts as usize && gate.budget.spend(now);
             if !is_allowed {
                 return Err(exhausted(NoServer::NoneUp, last, &stages.servers, &job));
@@ -130,17 +140,19 @@ pub(super) async fn relay(
         let ended = Box::pin(attempt(gate, session, ctx, &job, &server, place, served_as)).await;
         count(ctx, &server, &ended);
         match ended {
-            Ended::Answered(_) => {
-                // This request was no poison: those that failed it are to blame.
-                for suspect in suspects {
+            Ended::Answered(answered) => {
+                // If it was answered whole, this request was no poison: those that failed it are to blame.
+                for suspect in suspects.into_iter().filter(|_| answered == Answered::Whole) {
                     blame(ctx, &stages.servers[suspect]);
                 }
                 return Ok(());
             }
             Ended::Gone => return Err(Stop::Gone),
-            Ended::Failed(Failure::Stale) if stale < MAX_STALE => stale += 1,
+            Ended::Failed(Failure::Stale) if stale < MAX_STALE => {
+                stale += 1;
+                is_stale = true;
+            }
             Ended::Failed(failure) => {
-                stale = 0;
                 judge(ctx, &server, &failure, index, &mut suspects);
                 match failure {
                     Failure::Status(answer) if is_clients_fault(&answer.error, &job) => {
@@ -182,10 +194,10 @@ async fn attempt_until_head(
     job: &Job,
     server: &Server,
     served_as: &WireName,
-) -> Result<(Leg, pingora_http::ResponseHeader), Ended> {
+) -> Result<(Leg, ResponseHeader), Ended> {
     let timeouts = &server.pool.timeouts;
     let broken = |what| Ended::Failed(Failure::Broken(what));
-    let peer = server.peer().ok_or(broken("its name does not resolve"))?;
+    let peer = server.peer().ok_or(Ended::Failed(Failure::Unsent("its name does not resolve")))?;
     let downstream = &mut session.downstream_session;
     // Connecting takes a future of many KB, which must not stay for as long as the stream.
     let connected = or_gone(downstream, Box::pin(Leg::connect(&gate.connector, peer))).await?;
@@ -200,20 +212,36 @@ async fn attempt_until_head(
             log::error!("server {}: request headers: {error}", server.upstream.name);
             broken("no header")
         })?;
-    let is_reused = leg.is_reused;
-    let fails = |error: pingora_error::BError, what| {
-        log::debug!("server {}: {what}: {error}", server.upstream.name);
-        // On a connection that had idled, a break before the first byte says nothing about the server.
-        Ended::Failed(if is_reused { Failure::Stale } else { Failure::Broken(what) })
+    let (is_reused, began) = (leg.is_reused, Instant::now());
+    let fails = |error: pingora_error::BError, failure: Failure| {
+        log::debug!("server {}: {failure:?}: {error}", server.upstream.name);
+        // A connection that idled and breaks at once says nothing about the server.
+        let is_stale = is_reused && began.elapsed() < STALE_LIMIT && !is_timeout(&error);
+        Ended::Failed(if is_stale { Failure::Stale } else { failure })
     };
-    or_gone(downstream, leg.send(header, &pieces)).await?.map_err(|error| fails(error, "sending"))?;
-    let sent = Instant::now();
-    ctx.sent = Some(sent);
+    if let Err(error) = or_gone(downstream, leg.send(header, &pieces)).await? {
+        // A server may have refused the request before it read all of it, and have said why.
+        let early = or_gone(downstream, within(EARLY_ANSWER, leg.head())).await?;
+        let Ok(Ok(head)) = early else { return Err(fails(error, Failure::Unsent("it stopped reading"))) };
+        leg.must_close();
+        ctx.answered = Some(Instant::now());
+        return judge_head(downstream, leg, head).await;
+    }
+    ctx.sent = Some(Instant::now());
     let limit =
         if job.prompt.is_streaming { timeouts.headers + prefill(server, job) } else { timeouts.answer };
     let head = or_gone(downstream, within(limit, leg.head())).await??;
-    let head = head.map_err(|error| fails(error, "waiting for the answer"))?;
+    let head = head.map_err(|error| fails(error, Failure::Broken("it broke off before its answer")))?;
     ctx.answered = Some(Instant::now());
+    judge_head(downstream, leg, head).await
+}
+
+/// Goes on with an answer, or reads what an error says.
+async fn judge_head(
+    downstream: &mut Downstream,
+    mut leg: Leg,
+    head: ResponseHeader,
+) -> Result<(Leg, ResponseHeader), Ended> {
     if head.status.is_success() {
         return Ok((leg, head));
     }
@@ -230,6 +258,11 @@ async fn attempt_until_head(
         body: Bytes::from(body),
     };
     Err(Ended::Failed(Failure::Status(Box::new(answer))))
+}
+
+fn is_timeout(error: &pingora_error::Error) -> bool {
+    use pingora_error::ErrorType::{ReadTimedout, WriteTimedout};
+    matches!(error.etype(), ReadTimedout | WriteTimedout)
 }
 
 /// The most of an error's body that is looked at, and for how long it may take.
@@ -271,6 +304,10 @@ fn pieces(job: &Job, served_as: &WireName) -> Vec<Bytes> {
 fn judge(ctx: &RequestCtx, server: &Server, failure: &Failure, index: usize, suspects: &mut Vec<usize>) {
     match failure {
         Failure::Broken(_) | Failure::Stale => blame(ctx, server),
+        Failure::Unsent(what) => {
+            log::debug!("server {}: {what}", server.upstream.name);
+            suspects.push(index);
+        }
         Failure::Late => suspects.push(index),
         Failure::Status(answer) => match answer.error.fault {
             Fault::Client => server.load.health.observe_success(),
@@ -295,6 +332,10 @@ fn count(ctx: &RequestCtx, server: &Server, ended: &Ended) {
             server.load.health.observe_success();
             "ok"
         }
+        Ended::Answered(Answered::Refused) => {
+            server.load.health.observe_success();
+            "client_fault"
+        }
         Ended::Answered(Answered::Cut) => {
             blame(ctx, server);
             "cut"
@@ -304,6 +345,7 @@ fn count(ctx: &RequestCtx, server: &Server, ended: &Ended) {
             log::debug!("server {}: {what}", server.upstream.name);
             "broken"
         }
+        Ended::Failed(Failure::Unsent(_)) => "unsent",
         Ended::Failed(Failure::Stale) => "stale",
         Ended::Failed(Failure::Late) => "late",
         Ended::Failed(Failure::Status(answer)) => match answer.error.fault {
@@ -326,7 +368,7 @@ fn exhausted(none: NoServer, last: Option<Failure>, servers: &[Arc<Server>], job
         }
         None => Refusal::Overloaded { retry_after: BUSY_RETRY },
         Some(Failure::Late) => Refusal::UpstreamTimeout,
-        Some(Failure::Broken(_) | Failure::Stale) => Refusal::UpstreamError,
+        Some(Failure::Broken(_) | Failure::Unsent(_) | Failure::Stale) => Refusal::UpstreamError,
         Some(Failure::Status(answer)) => match answer.error.fault {
             Fault::Busy if answer.error.status == 429 => return Stop::Upstream(answer),
             Fault::Busy => {

@@ -26,3 +26,4 @@ mod settle;
 mod strictness;
 mod timeouts;
 mod tls;
+mod upstream_tls;

@@ -191,3 +191,45 @@ async fn records_are_all_there_after_a_stop() {
         .collect();
     assert_eq!((access.lines().count(), ids.len()), (200, 200));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_rotated_by_size_and_keeps_as_many_files_as_told() {
+    let upstream = Upstream::chatting().await;
+    let conf = Conf::to(upstream.address)
+        .set("tollgate.access_log.rotate_bytes", 2000)
+        .set("tollgate.access_log.keep_files", 2);
+    let gateway = Gateway::start(&conf).await;
+    let files = || {
+        let entries = std::fs::read_dir(gateway.folder()).expect("the folder of the test");
+        let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("access.log.")).count()
+    };
+    // Each record is about 700 bytes: a file is full after three, and five files' worth is written.
+    for number in 0..15 {
+        assert_eq!(gateway.chat(json!({})).await.status, 200);
+        eventually("the log to be rotated", || async {
+            let current = std::fs::read_to_string(gateway.folder().join("access.log")).unwrap_or_default();
+            let is_small = current.len() < 2000;
+            assert!(current.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+            (is_small && (number < 3 || files() > 0)).then_some(())
+        })
+        .await;
+        assert!(files() <= 2, "{} rotated files after {number} requests", files());
+    }
+    assert_eq!(files(), 2, "the oldest are removed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_rotated_by_age() {
+    let upstream = Upstream::chatting().await;
+    let gateway =
+        Gateway::start(&Conf::to(upstream.address).set("tollgate.access_log.rotate_age_s", 1)).await;
+    assert_eq!(gateway.chat(json!({})).await.status, 200);
+    eventually("the log to be rotated", || async {
+        let mut entries = std::fs::read_dir(gateway.folder()).expect("the folder of the test");
+        let is_rotated =
+            |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("access.log.2");
+        entries.any(|entry| is_rotated(entry.expect("an entry"))).then_some(())
+    })
+    .await;
+}

@@ -129,11 +129,44 @@ fn read_object<'a>(reader: &mut Reader<'a>, endpoint: Endpoint, found: &mut Foun
             "messages" | "prompt" | "input" | "instructions" | "system" | "tools" | "functions" | "query"
             | "queries" | "documents" | "text_1" | "text_2" | "suffix" | "response_format" | "text"
             | "content" | "tokens" => found.read_text(reader)?,
+            other if decides_in_another_case(other) => {
+                return Err(Fault::Refused(Refusal::UnsupportedValue {
+                    param: "model",
+                    message:
+                        "A key differs only in case from one that decides what is asked for. Servers differ \
+                              on which one counts; write it in lower case."
+                            .to_owned(),
+                }));
+            }
             _ => _ = reader.skip()?,
         }
     }
     reader.end()?;
     Ok(())
+}
+
+/// Whether a key is one that decides, but for its case. Go's JSON reader, which Ollama uses, takes such a key for
+/// the deciding one (and folds U+017F and U+212A as well), so it could ask for another model than we have seen.
+fn decides_in_another_case(key: &str) -> bool {
+    const DECIDING: [&str; 8] = [
+        "model",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "n",
+        "best_of",
+    ];
+    let folds_to = |name: &&str| {
+        let fold = |c: char| match c {
+            '\u{17f}' => 's',
+            '\u{212a}' => 'k',
+            c => c.to_ascii_lowercase(),
+        };
+        key.chars().map(fold).eq(name.chars())
+    };
+    DECIDING.iter().any(folds_to)
 }
 
 /// A boolean; `null` is false, as it is for the engines.
@@ -223,7 +256,7 @@ impl<'a> Found<'a> {
         let (mut chars, mut ids) = (0, 0);
         reader.walk(|leaf| match leaf {
             Leaf::String { key, value } => {
-                if !key.is_some_and(is_no_text) {
+                if !key.is_some_and(is_no_text) && !value.raw.starts_with(b"data:") {
                     chars += value.chars();
                 }
             }
@@ -396,6 +429,9 @@ mod tests {
             ("{\"model\":\"a\",\"max_tokens\":-1}", "unsupported_value"),
             ("{\"model\":\"a\",\"max_completion_tokens\":\"9\"}", "unsupported_value"),
             ("{\"model\":\"a\",\"n\":1.5}", "unsupported_value"),
+            ("{\"model\":\"a\",\"Model\":\"b\"}", "unsupported_value"),
+            ("{\"model\":\"a\",\"\u{17f}tream\":true}", "unsupported_value"),
+            ("{\"model\":\"a\",\"max_to\u{212a}ens\":9}", "unsupported_value"),
         ] {
             let refusal = parse_chat(body).expect_err(body);
             assert_eq!(refusal.answer().code, code, "{body}");

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::units::host_network;
+
 /// Addresses remembered. A wider attack than this is one for the network's own defences.
 pub const MAX_ADDRESSES: usize = 65_536;
 
@@ -38,7 +40,7 @@ impl Guessing {
                 return longest;
             }
         }
-        let window = by_address.entry(network_of(source)).or_insert(Window { since: now, failures: 0 });
+        let window = by_address.entry(host_network(source)).or_insert(Window { since: now, failures: 0 });
         if now.saturating_sub(window.since) >= WINDOW {
             *window = Window { since: now, failures: 0 };
         }
@@ -47,13 +49,6 @@ impl Guessing {
             0 => Duration::ZERO,
             over => FIRST_DELAY.saturating_mul(1 << (over - 1).min(20)).min(longest),
         }
-    }
-}
-
-fn network_of(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
-        v4 => v4,
     }
 }
 

@@ -27,35 +27,30 @@ const MAX_BOUNDARY: usize = 70;
 /// # Errors
 /// [`Refusal::UnsupportedMediaType`], [`Refusal::InvalidMultipart`] or [`Refusal::MissingModel`].
 pub fn parse(content_type: &str, body: &[u8]) -> Result<Form, Refusal> {
-    let boundary = boundary(content_type)?;
-    let delimiter = [b"--", boundary.as_bytes()].concat();
+    let bad = |what| Err(Refusal::InvalidMultipart(what));
+    let delimiter = [b"--", boundary(content_type)?.as_bytes()].concat();
     let finder = memchr::memmem::Finder::new(&delimiter);
-    let mut at = finder.find(body).ok_or(Refusal::InvalidMultipart("its boundary does not occur in it"))?;
     let mut model: Option<Range<usize>> = None;
     let mut is_streaming = false;
-    loop {
-        let after = at + delimiter.len();
-        if body[after..].starts_with(b"--") {
-            break;
-        }
-        let start = after
-            + line_break(&body[after..])
-                .ok_or(Refusal::InvalidMultipart("a boundary is followed by junk"))?;
-        let end =
-            start + finder.find(&body[start..]).ok_or(Refusal::InvalidMultipart("its last part is cut"))?;
+    let Some((_, mut start, mut is_last)) = next_delimiter(&finder, body, 0)? else {
+        return bad("its boundary does not occur in it");
+    };
+    while !is_last {
+        let Some((end, after, closes)) = next_delimiter(&finder, body, start)? else {
+            return bad("its last part is cut");
+        };
         let part = &body[start..end];
-        let headers_end = memchr::memmem::find(part, b"\r\n\r\n")
-            .ok_or(Refusal::InvalidMultipart("a part has no end of headers"))?;
-        let value = start + headers_end + 4..end.saturating_sub(2).max(start + headers_end + 4);
-        match field_name(&part[..headers_end]) {
-            Some("model") if model.is_some() => {
-                return Err(Refusal::InvalidMultipart("\"model\" is given twice"));
-            }
-            Some("model") => model = Some(value),
-            Some("stream") => is_streaming = matches!(&body[value], b"true" | b"True" | b"1"),
+        let Some(headers_end) = memchr::memmem::find(part, b"\r\n\r\n") else {
+            return bad("a part has no end of headers");
+        };
+        let value = start + headers_end + 4..end;
+        match field_name(&part[..headers_end])? {
+            "model" if model.is_some() => return bad("\"model\" is given twice"),
+            "model" => model = Some(value),
+            "stream" => is_streaming = matches!(&body[value], b"true" | b"True" | b"1"),
             _ => {}
         }
-        at = end;
+        (start, is_last) = (after, closes);
     }
     let model_span = model.ok_or(Refusal::MissingModel)?;
     let model = std::str::from_utf8(&body[model_span.clone()]).unwrap_or_default().to_owned();
@@ -63,6 +58,37 @@ pub fn parse(content_type: &str, body: &[u8]) -> Result<Form, Refusal> {
         return Err(Refusal::MissingModel);
     }
     Ok(Form { model, model_span, is_streaming })
+}
+
+/// The next delimiter at or after `from`: where the part before it ends, where what follows it starts, and
+/// whether it closes the form. As RFC 2046 §5.1.1 has it, it stands at the start of a line and the rest of its
+/// line is blank; the same bytes anywhere else belong to a part.
+///
+/// # Errors
+/// [`Refusal::InvalidMultipart`] for a line that begins with the delimiter and goes on: readers differ on it.
+fn next_delimiter(
+    finder: &memchr::memmem::Finder<'_>,
+    body: &[u8],
+    from: usize,
+) -> Result<Option<(usize, usize, bool)>, Refusal> {
+    // The line break before a delimiter belongs to it; right after the headers' blank line it may be that one's.
+    for found in finder.find_iter(&body[from..]) {
+        let at = from + found;
+        let is_at_line_start = at == 0 || body[..at].ends_with(b"\r\n");
+        if !is_at_line_start {
+            continue;
+        }
+        let after = at + finder.needle().len();
+        let end = at.saturating_sub(2).max(from);
+        if body[after..].starts_with(b"--") {
+            return Ok(Some((end, after + 2, true)));
+        }
+        let Some(line_end) = line_break(&body[after..]) else {
+            return Err(Refusal::InvalidMultipart("a boundary is followed by junk"));
+        };
+        return Ok(Some((end, after + line_end, false)));
+    }
+    Ok(None)
 }
 
 fn boundary(content_type: &str) -> Result<&str, Refusal> {
@@ -85,14 +111,38 @@ fn line_break(bytes: &[u8]) -> Option<usize> {
     bytes[blanks..].starts_with(b"\r\n").then_some(blanks + 2)
 }
 
-/// The `name` of a part's `content-disposition`.
-fn field_name(headers: &[u8]) -> Option<&str> {
-    let headers = std::str::from_utf8(headers).ok()?;
-    let line = headers
-        .split("\r\n")
-        .find(|line| line.get(..20).is_some_and(|name| name.eq_ignore_ascii_case("content-disposition:")))?;
-    let after = line[20..].split(';').map(str::trim).find_map(|part| part.strip_prefix("name="))?;
-    Some(after.trim_matches('"'))
+/// The `name` of a part's one `content-disposition` (RFC 7578 §4.2).
+///
+/// # Errors
+/// [`Refusal::InvalidMultipart`] for one that readers could take for different names.
+fn field_name(headers: &[u8]) -> Result<&str, Refusal> {
+    const NAME: &str = "content-disposition:";
+    let bad = Refusal::InvalidMultipart("a part's content-disposition cannot be read");
+    let headers = std::str::from_utf8(headers).map_err(|_| bad.clone())?;
+    let is_disposition =
+        |line: &&str| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME));
+    let mut lines = headers.split("\r\n").filter(is_disposition);
+    let (Some(line), None) = (lines.next(), lines.next()) else { return Err(bad) };
+    let mut rest = line[NAME.len()..].trim();
+    // The disposition's type, then parameters: `; key=token` or `; key="quoted"`.
+    rest = rest.find(';').map_or("", |at| &rest[at..]);
+    let mut found = None;
+    while let Some(parameter) = rest.strip_prefix(';') {
+        let (key, after) = parameter.trim_start().split_once('=').ok_or_else(|| bad.clone())?;
+        let (value, left) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').ok_or_else(|| bad.clone())?,
+            None => after.split_at(after.find(';').unwrap_or(after.len())),
+        };
+        // An escaped quote ends the value for some readers and not for others.
+        if value.contains('\\') && key.eq_ignore_ascii_case("name") {
+            return Err(bad);
+        }
+        if key.trim().eq_ignore_ascii_case("name") && found.replace(value.trim()).is_some() {
+            return Err(bad);
+        }
+        rest = left.trim();
+    }
+    if rest.is_empty() { found.ok_or(bad) } else { Err(bad) }
 }
 
 #[cfg(test)]
@@ -121,6 +171,30 @@ mod tests {
             assert_eq!(parsed.model, "whisper");
             assert_eq!(&body[parsed.model_span], b"whisper");
             assert_eq!(parsed.is_streaming, parts.len() == 3);
+        }
+    }
+
+    #[test]
+    fn a_boundary_inside_a_file_hides_nothing() {
+        let body = form(&[("model", "small"), ("file", "RIFF--XX--\r\nx--XX\r\n"), ("model", "big")]);
+        assert_eq!(parse(TYPE, &body).expect_err("two models").answer().code, "invalid_multipart");
+        let body = form(&[("model", "small"), ("file", "RIFF--XX--")]);
+        assert_eq!(parse(TYPE, &body).expect("one model").model, "small");
+    }
+
+    #[test]
+    fn names_are_read_as_parameters() {
+        for (disposition, expected) in [
+            ("form-data; name=\"model\"", Ok("model")),
+            ("form-data; Name=model", Ok("model")),
+            ("form-data; filename=\"x; name=model\"; name=\"file\"", Ok("file")),
+            ("form-data; name=\"a\"; name=\"model\"", Err(())),
+            ("form-data; name=\"mo\\\"del\"", Err(())),
+            ("form-data", Err(())),
+            ("form-data; name=\"model", Err(())),
+        ] {
+            let headers = format!("Content-Type: text/plain\r\ncontent-disposition: {disposition}");
+            assert_eq!(field_name(headers.as_bytes()).map_err(|_| ()), expected, "{disposition}");
         }
     }
 

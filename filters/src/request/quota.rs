@@ -56,14 +56,17 @@ pub struct Lease {
     limits: Limits,
     reserved: u64,
     charged: u64,
+    taken_at: Duration,
+    ended_at: Duration,
     /// What is left after this reservation: requests, tokens.
     pub remaining: [Option<Remaining>; 2],
 }
 
 impl Lease {
-    /// States what the request really used, input and output together.
-    pub fn charge(&mut self, tokens: u64) {
+    /// States what the request really used, input and output together, by the time it ended.
+    pub fn charge(&mut self, tokens: u64, now: Duration) {
         self.charged = tokens;
+        self.ended_at = now;
     }
 
     /// Tokens reserved.
@@ -76,11 +79,12 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(limit) = self.limits.tokens_per_minute {
-            if self.charged < self.reserved {
-                self.usage.tokens.give_back(self.reserved - self.charged, limit);
-            } else {
-                self.usage.tokens.owe(self.charged - self.reserved, limit);
-            }
+            // A reservation flows back with time by itself; only what has not yet is given back. Otherwise slow
+            // requests would return an allowance that has long been there again.
+            let flowed_ns = nanos(self.ended_at.saturating_sub(self.taken_at));
+            let (reserved, charged) = (cost_ns(self.reserved, limit), cost_ns(self.charged, limit));
+            self.usage.tokens.give_back(reserved.saturating_sub(charged.max(flowed_ns)));
+            self.usage.tokens.owe(charged.saturating_sub(reserved).min(WINDOW_NS));
         }
         self.usage.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -98,7 +102,7 @@ pub fn reserve(
     max_output: u64,
     now: Duration,
 ) -> Result<Lease, Refusal> {
-    let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX / 2);
+    let now_ns = nanos(now);
     let in_flight = usage.in_flight.fetch_add(1, Ordering::Relaxed);
     // From here on the lease's drop undoes what was taken.
     let mut lease = Lease {
@@ -106,6 +110,8 @@ pub fn reserve(
         limits: Limits { tokens_per_minute: None, ..*limits },
         reserved: 0,
         charged: 0,
+        taken_at: now,
+        ended_at: now,
         remaining: [None, None],
     };
     if let Some(limit) = limits.max_in_flight.filter(|&limit| in_flight >= limit) {
@@ -128,7 +134,7 @@ pub fn reserve(
             }
             Err(retry_after) => {
                 if let Some(limit) = limits.requests_per_minute {
-                    usage.requests.give_back(1, limit);
+                    usage.requests.give_back(cost_ns(1, limit));
                 }
                 return Err(Refusal::RateLimited {
                     limit: RateLimit::TokensPerMinute,
@@ -171,17 +177,19 @@ impl Bucket {
         }
     }
 
-    fn give_back(&self, amount: u64, limit: u64) {
-        let cost = cost_ns(amount, limit);
+    fn give_back(&self, cost: u64) {
         let undo = |at: u64| Some(at.saturating_sub(cost));
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, undo);
     }
 
-    fn owe(&self, amount: u64, limit: u64) {
-        let cost = cost_ns(amount, limit);
+    fn owe(&self, cost: u64) {
         let add = |at: u64| Some(at.saturating_add(cost));
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
 /// How long `amount` takes to flow back, to the nanosecond below.
@@ -226,11 +234,28 @@ mod tests {
         assert!(reserve(&usage, &limits, 1, 0, at(0)).is_err());
         drop(lease);
         let mut lease = reserve(&usage, &limits, 100, 900, at(0)).expect("all of it again");
-        lease.charge(400);
+        lease.charge(400, at(0));
         drop(lease);
         assert!(reserve(&usage, &limits, 601, 0, at(0)).is_err());
         let lease = reserve(&usage, &limits, 600, 0, at(0)).expect("what is left");
         assert_eq!(lease.remaining[1].map(|left| left.remaining), Some(0));
+    }
+
+    #[test]
+    fn what_flowed_back_with_time_is_not_given_back_again() {
+        let (usage, limits) = (Arc::new(Usage::default()), limits(None, Some(1000), None));
+        let slow: Vec<_> = (0..5)
+            .map(|minute| reserve(&usage, &limits, 1000, 0, at(minute * 60_000)).expect("a minute later"))
+            .collect();
+        let now = at(4 * 60_000 + 1);
+        for mut lease in slow.into_iter().take(4) {
+            lease.charge(0, now);
+            drop(lease);
+            assert!(
+                reserve(&usage, &limits, 1000, 0, now).is_err(),
+                "the fifth holds this minute's allowance"
+            );
+        }
     }
 
     #[test]
@@ -271,7 +296,7 @@ mod tests {
                 now += wait;
                 if let Ok(mut lease) = reserve(&usage, &limits, asked, 0, at(now)) {
                     let used = used.min(lease.reserved());
-                    lease.charge(used);
+                    lease.charge(used, at(now));
                     charged += used;
                 }
                 // One full window at once, then the rate: rounding is below one token a step.

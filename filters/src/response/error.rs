@@ -136,9 +136,10 @@ pub fn normalise(status: u16, body: &[u8]) -> UpstreamError {
 
 /// Whether a client of OpenAI reads `body` as the error it is: `message` and `type` are text, `param` and `code`
 /// text, null or left out. What else is there harms nobody and may help.
+/// `error` is what `body` was read as: a message that had to be cleaned is not passed on.
 #[must_use]
-pub fn is_readable(body: &[u8]) -> bool {
-    body::is_readable(body)
+pub fn is_readable(body: &[u8], error: &UpstreamError) -> bool {
+    body::is_readable(body, &error.message)
 }
 
 /// Whether `body` is exactly OpenAI's shape: the one key `error`, and in it the four keys, code and param
@@ -146,6 +147,13 @@ pub fn is_readable(body: &[u8]) -> bool {
 #[must_use]
 pub fn is_openai_shape(body: &[u8]) -> bool {
     body::is_openai_shape(body)
+}
+
+/// Whether `body`, which was read as `error`, may be passed on byte for byte: the fault is the client's, the
+/// shape is OpenAI's, and the message holds nothing that had to be cleaned away.
+#[must_use]
+pub fn may_pass(body: &[u8], error: &UpstreamError) -> bool {
+    error.fault == Fault::Client && is_openai_shape(body) && is_readable(body, error)
 }
 
 fn client(status: u16, code: Option<&str>, said: Said) -> UpstreamError {

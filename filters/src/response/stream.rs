@@ -24,7 +24,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::Api;
-use super::error;
+use super::error::{self, Fault};
 use super::event::Reading;
 use super::sse::{BOM, Event, Piece, Splitter};
 use super::tokens::Meter;
@@ -75,6 +75,7 @@ pub struct StreamFilter {
     /// The last event of a Responses or Messages stream came.
     has_ended: bool,
     saw_error: bool,
+    error_fault: Option<Fault>,
     last_push: Duration,
 }
 
@@ -109,6 +110,7 @@ impl StreamFilter {
             has_done: false,
             has_ended: false,
             saw_error: false,
+            error_fault: None,
             last_push: Duration::ZERO,
         }
     }
@@ -202,6 +204,24 @@ impl StreamFilter {
     #[must_use]
     pub fn saw_error_event(&self) -> bool {
         self.saw_error
+    }
+
+    /// Whose fault the server's error event says it was.
+    #[must_use]
+    pub fn error_fault(&self) -> Option<Fault> {
+        self.error_fault
+    }
+
+    /// Whether the event came that ends a stream of this interface: nothing of worth follows it.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.has_done || self.has_ended
+    }
+
+    /// What must be written before another event may follow, where what was forwarded ends within one.
+    #[must_use]
+    pub fn missing_end(&self) -> &'static [u8] {
+        if self.splitter.is_inside_overlong() { self.splitter.missing_end() } else { b"" }
     }
 
     /// What was counted so far.
@@ -328,12 +348,13 @@ impl StreamFilter {
         }
     }
 
-    fn correct_error(&self, data: &[u8]) -> Verdict {
-        if self.api != Api::Messages && error::is_readable(data) {
-            return Verdict::Pass;
-        }
+    fn correct_error(&mut self, data: &[u8]) -> Verdict {
         // The stream's own status was 200; the error's is what its body says.
         let error = error::normalise(200, data);
+        self.error_fault = Some(error.fault);
+        if self.api != Api::Messages && error.fault == Fault::Client && error::is_readable(data, &error) {
+            return Verdict::Pass;
+        }
         let json = if self.api == Api::Messages { error.to_messages_json() } else { error.to_json() };
         Verdict::Replace(0..data.len(), json)
     }

@@ -106,13 +106,13 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Usage>, JsonError> 
     reader.enter_object()?;
     while let Some(key) = reader.next_key()? {
         match key.raw {
-            b"prompt_tokens" | b"input_tokens" => raw.input = reader.u64_or_skip()?,
-            b"completion_tokens" | b"output_tokens" => raw.output = reader.u64_or_skip()?,
-            b"total_tokens" => raw.total = reader.u64_or_skip()?,
-            b"cache_read_input_tokens" => raw.cache_read = reader.u64_or_skip()?,
-            b"cache_creation_input_tokens" => raw.cache_written = reader.u64_or_skip()?,
-            b"prompt_cache_hit_tokens" => raw.cache_hit = reader.u64_or_skip()?,
-            b"reasoning_tokens" => raw.top_reasoning = reader.u64_or_skip()?,
+            b"prompt_tokens" | b"input_tokens" => raw.input = read_tokens(reader)?,
+            b"completion_tokens" | b"output_tokens" => raw.output = read_tokens(reader)?,
+            b"total_tokens" => raw.total = read_tokens(reader)?,
+            b"cache_read_input_tokens" => raw.cache_read = read_tokens(reader)?,
+            b"cache_creation_input_tokens" => raw.cache_written = read_tokens(reader)?,
+            b"prompt_cache_hit_tokens" => raw.cache_hit = read_tokens(reader)?,
+            b"reasoning_tokens" => raw.top_reasoning = read_tokens(reader)?,
             b"prompt_tokens_details" | b"input_tokens_details" => {
                 raw.cached = detail(reader, b"cached_tokens")?;
             }
@@ -125,6 +125,13 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Usage>, JsonError> 
     Ok(raw.meaning())
 }
 
+/// The most tokens that a report can mean. What is beyond it is a fault of the server, and no report at all.
+const MAX_TOKENS: u64 = 1_000_000_000;
+
+fn read_tokens(reader: &mut Reader<'_>) -> Result<Option<u64>, JsonError> {
+    Ok(reader.u64_or_skip()?.filter(|&tokens| tokens <= MAX_TOKENS))
+}
+
 /// The number called `name` in the object that comes next, if it is an object.
 fn detail(reader: &mut Reader<'_>, name: &[u8]) -> Result<Option<u64>, JsonError> {
     let mut found = None;
@@ -135,7 +142,7 @@ fn detail(reader: &mut Reader<'_>, name: &[u8]) -> Result<Option<u64>, JsonError
     reader.enter_object()?;
     while let Some(key) = reader.next_key()? {
         if key.raw == name {
-            found = reader.u64_or_skip()?;
+            found = read_tokens(reader)?;
         } else {
             reader.skip()?;
         }

@@ -168,7 +168,7 @@ section! {
         /// Where records go: `stdout`, `off`, or a file relative to the working directory.
         target: LogTarget = "stdout";
         /// A file that has grown to this size is rotated.
-        rotate_bytes: Whole<4096, ANY> = "104857600";
+        rotate_bytes: Whole<1, ANY> = "104857600";
         /// A file that is this old is rotated.
         rotate_age_s: Whole<1, 315_360_000> = "86400";
         /// Rotated files that are kept.

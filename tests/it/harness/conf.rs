@@ -122,8 +122,8 @@ impl Conf {
         let main = &mut files["tollgate"];
         main["auth"]["pepper"] = file("pepper").into();
         main["server"]["upgrade_socket"] = folder.join("upgrade.sock").display().to_string().into();
-        if main["access_log"].is_null() {
-            main["access_log"] = json!({"target": folder.join("access.log").display().to_string()});
+        if main["access_log"]["target"].is_null() {
+            main["access_log"]["target"] = folder.join("access.log").display().to_string().into();
         }
         write(&folder.join("pepper"), "an-unguessable-pepper-of-the-tests-0123456789");
         for (id, key) in &self.keys {

@@ -250,14 +250,14 @@ fn has_four_keys(r: &mut Reader<'_>) -> Result<bool, JsonError> {
 }
 
 /// See [`super::is_readable`].
-pub(super) fn is_readable(body: &[u8]) -> bool {
+pub(super) fn is_readable(body: &[u8], message: &str) -> bool {
     let read = || -> Result<bool, JsonError> {
         let mut r = Reader::new(body, MAX_DEPTH);
         let mut is_readable = false;
         r.enter_object()?;
         while let Some(key) = r.next_key()? {
             if key.is("error") && r.peek()? == Kind::Object {
-                is_readable = has_readable_keys(&mut r)?;
+                is_readable = has_readable_keys(&mut r, message)?;
             } else {
                 r.skip()?;
             }
@@ -268,13 +268,16 @@ pub(super) fn is_readable(body: &[u8]) -> bool {
     std::str::from_utf8(body).is_ok() && read().unwrap_or(false)
 }
 
-fn has_readable_keys(r: &mut Reader<'_>) -> Result<bool, JsonError> {
+fn has_readable_keys(r: &mut Reader<'_>, message: &str) -> Result<bool, JsonError> {
     let (mut has_message, mut has_type, mut is_sound) = (false, false, true);
     r.enter_object()?;
     while let Some(key) = r.next_key()? {
         let kind = r.peek()?;
         match key.raw {
-            b"message" => has_message = kind == Kind::String,
+            b"message" if kind == Kind::String => {
+                has_message = r.string()?.is(message);
+                continue;
+            }
             b"type" => has_type = kind == Kind::String,
             b"param" | b"code" => is_sound &= matches!(kind, Kind::String | Kind::Null),
             _ => {}
