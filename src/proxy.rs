@@ -15,7 +15,9 @@ mod models;
 mod refuse;
 mod relay;
 mod request;
+mod stream;
 mod strict;
+mod whole;
 
 use std::sync::Arc;
 
