@@ -33,6 +33,7 @@ install: build
 	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(CONFDIR)
 	sed 's|/usr/local/bin/|$(PREFIX)/bin/|; s|/etc/tollgate|$(CONFDIR)|g' systemd/tollgate.service > $(DESTDIR)$(UNITDIR)/tollgate.service
 	chmod 0644 $(DESTDIR)$(UNITDIR)/tollgate.service
+	install -m 0644 systemd/tollgate.socket $(DESTDIR)$(UNITDIR)/tollgate.socket
 	# What an operator has edited stays.
 	for file in conf/*.yaml; do \
 	  name=$(DESTDIR)$(CONFDIR)/$$(basename $$file); [ -e $$name ] || install -m 0644 $$file $$name; done

@@ -93,23 +93,24 @@ impl Control {
 
     async fn run(self, mut signals: Signals) {
         self.announce_ready().await;
-        let mut seen = fingerprint(&self.folder);
+        let mut seen = self.fingerprint();
         loop {
             let watch = self.state.stages.load().settings.reload.watch_interval;
             let tick = tokio::time::sleep(watch.unwrap_or(Duration::from_secs(3600)));
             tokio::select! {
                 _ = signals.hup.recv() => {
-                    seen = fingerprint(&self.folder);
+                    seen = self.fingerprint();
                     self.reload();
                 }
                 () = tick => {
-                    let now = fingerprint(&self.folder);
+                    let now = self.fingerprint();
                     if watch.is_some() && now != seen {
                         // A file may be half written: wait until it has rested for one interval.
                         tokio::time::sleep(watch.unwrap_or_default().min(Duration::from_millis(200))).await;
-                        if fingerprint(&self.folder) == now {
-                            seen = now;
+                        if self.fingerprint() == now {
                             self.reload();
+                            // The files of the configuration now in force.
+                            seen = self.fingerprint();
                         }
                     }
                 }
@@ -124,6 +125,15 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// Of every file that a reload reads: the configuration, and the certificates and keys that it names.
+    fn fingerprint(&self) -> Vec<Fingerprint> {
+        let stages = self.state.stages.load();
+        let conf = config::file_names().iter().map(|name| fingerprint_of(&self.folder.join(name)));
+        let tls = stages.settings.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let tls = tls.flat_map(|files| [fingerprint_of(&files.certificate), fingerprint_of(&files.key)]);
+        conf.chain(tls).collect()
     }
 
     async fn announce_ready(&self) {
@@ -242,15 +252,14 @@ impl Signals {
     }
 }
 
-/// What tells that a file has changed: size, time and inode, which also sees files that are swapped by rename
+/// What tells that a file has changed: size, inode and time, which also sees files that are swapped by rename
 /// or by a link, as container platforms do.
-fn fingerprint(folder: &Path) -> Vec<Option<(u64, u64, Option<SystemTime>)>> {
+type Fingerprint = Option<(u64, u64, Option<SystemTime>)>;
+
+fn fingerprint_of(path: &Path) -> Fingerprint {
     use std::os::unix::fs::MetadataExt;
-    let look = |name: &&str| {
-        let metadata = std::fs::metadata(folder.join(name)).ok()?;
-        Some((metadata.len(), metadata.ino(), metadata.modified().ok()))
-    };
-    config::file_names().iter().map(look).collect()
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.ino(), metadata.modified().ok()))
 }
 
 /// Seconds since 1970.

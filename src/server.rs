@@ -136,6 +136,7 @@ fn add_listeners(
     let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(pool))));
     let budget = Arc::default();
     let mut certificates = Vec::new();
+    let mut given = given_sockets();
     // HTTP/2 without TLS is an option of a whole service; over TLS the handshake decides.
     let is_plain = |listener: &Listener| listener.tls.is_none() && !listener.http2;
     for h2c in [true, false] {
@@ -150,7 +151,7 @@ fn add_listeners(
         let mut service = Service::new("tollgate".to_owned(), proxy);
         let mut sockets = Vec::new();
         for listener in members {
-            let socket = Socket::bind(listener.address, upgrade)?;
+            let socket = Socket::bind(listener.address, &mut given, upgrade)?;
             let mut endpoint = ListenerConfig::tcp(socket.key.clone())
                 .l4_buffer(L4BufferSettings::new(CLIENT_BUFFER, CLIENT_BUFFER));
             if let Some(files) = &listener.tls {
@@ -170,13 +171,16 @@ fn add_listeners(
         server.add_service(Bound { service, sockets });
     }
     if let Some(admin) = &settings.admin {
-        let socket = Socket::bind(admin.address, upgrade)?;
+        let socket = Socket::bind(admin.address, &mut given, upgrade)?;
         say(&format!("admin on http://{}", socket.key));
         let mut service =
             Service::new("admin".to_owned(), HttpServer::new_app(Admin::new(Arc::clone(state))));
         service.threads = Some(1);
         service.add_tcp(&socket.key);
         server.add_service(Bound { service, sockets: vec![socket] });
+    }
+    for unused in given {
+        log::warn!("a socket was handed over that no listener is configured for: {:?}", unused.local_addr());
     }
     Ok(certificates)
 }
@@ -192,6 +196,20 @@ fn guarded(conf: &Arc<ServerConf>, gate: Gate, h2c: bool) -> Guarded<HttpProxy<G
     Guarded::new(proxy, state)
 }
 
+/// The listening sockets that the service manager has opened for us (systemd's socket activation).
+fn given_sockets() -> Vec<TcpListener> {
+    let mut given = listenfd::ListenFd::from_env();
+    let count = given.len();
+    let take = |index| match given.take_tcp_listener(index) {
+        Ok(listener) => listener,
+        Err(error) => {
+            log::warn!("socket {index} of the service manager cannot be used: {error}");
+            None
+        }
+    };
+    (0..count).filter_map(take).collect()
+}
+
 /// A listening socket that is bound before the server runs, so that a port in use is told at once, and port 0
 /// has a number that can be said.
 struct Socket {
@@ -201,12 +219,17 @@ struct Socket {
 }
 
 impl Socket {
-    fn bind(address: SocketAddr, upgrade: bool) -> Result<Self, StartError> {
+    fn bind(address: SocketAddr, given: &mut Vec<TcpListener>, upgrade: bool) -> Result<Self, StartError> {
         if upgrade {
             // The running process hands it over.
             return Ok(Self { key: address.to_string(), descriptor: None });
         }
-        let bound = TcpListener::bind(address).and_then(|listener| {
+        let inherited = given.iter().position(|listener| listener.local_addr().is_ok_and(|at| at == address));
+        let bound = match inherited {
+            Some(index) => Ok(given.swap_remove(index)),
+            None => TcpListener::bind(address),
+        };
+        let bound = bound.and_then(|listener| {
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
             Ok((listener, address))

@@ -77,6 +77,8 @@ pub enum Refusal {
     // 5xx
     /// Every server that could have answered failed before the first byte.
     UpstreamError,
+    /// Several servers answered this very request with an error of their own: another try would meet the same.
+    UpstreamRejects,
     /// No server for the model is up.
     NoUpstreamAvailable {
         /// When one may be.
@@ -271,6 +273,16 @@ impl Refusal {
                 "The model servers failed to answer. Try again; if it persists, contact your administrator."
                     .to_owned(),
             ),
+            Self::UpstreamRejects => Answer {
+                must_not_retry: true,
+                ..Answer::new(
+                    502,
+                    SERVER,
+                    "upstream_error",
+                    "Several model servers failed over this request. Change it, or contact your administrator."
+                        .to_owned(),
+                )
+            },
             Self::NoUpstreamAvailable { retry_after } => Answer {
                 retry_after: Some(*retry_after),
                 ..Answer::new(
@@ -384,6 +396,7 @@ mod tests {
                 "rate_limit_exceeded",
             ),
             (Refusal::UpstreamError, 502, "server_error", "upstream_error"),
+            (Refusal::UpstreamRejects, 502, "server_error", "upstream_error"),
             (
                 Refusal::NoUpstreamAvailable { retry_after: second },
                 503,
@@ -400,6 +413,13 @@ mod tests {
             assert_eq!(error.len(), 4, "{json}");
             assert_eq!(error["code"], code);
         }
+    }
+
+    #[test]
+    fn a_retry_is_discouraged_only_where_it_cannot_help() {
+        assert!(Refusal::UpstreamRejects.answer().must_not_retry);
+        assert!(!Refusal::UpstreamError.answer().must_not_retry);
+        assert!(!Refusal::UpstreamTimeout.answer().must_not_retry);
     }
 
     #[test]

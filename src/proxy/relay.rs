@@ -116,11 +116,13 @@ pub(super) async fn relay(
     let mut suspects: Vec<usize> = Vec::new();
     let mut last: Option<Failure> = None;
     let (mut stale, mut is_stale) = (0, false);
+    // Servers that answered this request with an error of their own.
+    let mut rejections = 0;
     loop {
         let now = ctx.state.now();
         let place = match model.route.pick(&tried, now) {
             Ok(place) => place,
-            Err(none) => return Err(exhausted(none, last, &stages.servers, &job)),
+            Err(none) => return Err(exhausted(none, last, rejections, &stages.servers, &job)),
         };
         let server = Arc::clone(&stages.servers[place.server]);
         let is_repeat = std::mem::take(&mut is_stale);
@@ -129,7 +131,7 @@ pub(super) async fn relay(
         } else if !is_repeat {
             let is_allowed = tried.len() < server.pool.retry.attempts as usize && gate.budget.spend(now);
             if !is_allowed {
-                return Err(exhausted(NoServer::NoneUp, last, &stages.servers, &job));
+                return Err(exhausted(NoServer::NoneUp, last, rejections, &stages.servers, &job));
             }
             ctx.state.metrics.retries.inc();
         }
@@ -161,6 +163,7 @@ pub(super) async fn relay(
                     failure => last = Some(failure),
                 }
                 tried.push(index);
+                rejections += u32::from(is_rejection(last.as_ref()));
             }
         }
     }
@@ -359,7 +362,13 @@ fn count(ctx: &RequestCtx, server: &Server, ended: &Ended) {
 }
 
 /// What a client is told when no server is left to try.
-fn exhausted(none: NoServer, last: Option<Failure>, servers: &[Arc<Server>], job: &Job) -> Stop {
+fn exhausted(
+    none: NoServer,
+    last: Option<Failure>,
+    rejections: u32,
+    servers: &[Arc<Server>],
+    job: &Job,
+) -> Stop {
     let refusal = match last {
         // A server that came up again would be seen by the next round of checks.
         None if none == NoServer::NoneUp => {
@@ -375,10 +384,15 @@ fn exhausted(none: NoServer, last: Option<Failure>, servers: &[Arc<Server>], job
                 Refusal::Overloaded { retry_after: answer.retry_after.unwrap_or(BUSY_RETRY).min(BUSY_MAX) }
             }
             Fault::Client => return clients_mistake(answer, job),
+            Fault::Server if rejections > 1 => Refusal::UpstreamRejects,
             Fault::Ours | Fault::Server => Refusal::UpstreamError,
         },
     };
     Stop::Refused(refusal)
+}
+
+fn is_rejection(failure: Option<&Failure>) -> bool {
+    matches!(failure, Some(Failure::Status(answer)) if answer.error.fault == Fault::Server)
 }
 
 /// Whether an error is the client's to mend: the server says so, or it failed over a request that lacks what

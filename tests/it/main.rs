@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod activation;
 mod admin;
 mod auth;
 mod balance;
