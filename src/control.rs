@@ -92,12 +92,16 @@ impl Control {
     }
 
     async fn run(self, mut signals: Signals) {
-        self.announce_ready().await;
+        let mut is_announced = false;
         let mut seen = self.fingerprint();
         loop {
             let watch = self.state.stages.load().settings.reload.watch_interval;
             let tick = tokio::time::sleep(watch.unwrap_or(Duration::from_secs(3600)));
             tokio::select! {
+                () = self.until_ready(), if !is_announced => {
+                    say("ready");
+                    is_announced = true;
+                }
                 _ = signals.hup.recv() => {
                     seen = self.fingerprint();
                     self.reload();
@@ -136,11 +140,10 @@ impl Control {
         conf.chain(tls).collect()
     }
 
-    async fn announce_ready(&self) {
+    async fn until_ready(&self) {
         while !self.state.is_ready() {
             tokio::time::sleep(DRAIN_TICK).await;
         }
-        say("ready");
     }
 
     /// Takes the configuration anew, or keeps the old one and says why.
