@@ -17,6 +17,7 @@ pub(crate) mod sse;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod upstream_h2;
+pub(crate) mod upstream_hasty;
 pub(crate) mod wire;
 
 use std::time::Duration;

@@ -129,6 +129,16 @@ impl Client {
         Events { head, client: self, ahead: Vec::new(), is_ended: false }
     }
 
+    /// Everything that still comes, up to the end of the connection, in order or not.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        within("the end of the connection", self.wire.remains()).await
+    }
+
+    /// Says that nothing more will be sent (FIN), and goes on reading.
+    pub(crate) async fn finish_sending(&mut self) {
+        self.wire.io.shutdown().await.expect("the connection is open");
+    }
+
     /// Waits until the other side closes and says how long that took. Bytes that still come are dropped.
     pub(crate) async fn closed(&mut self) -> Duration {
         let start = Instant::now();
@@ -198,6 +208,11 @@ impl Events {
                 end => return (events, end),
             }
         }
+    }
+
+    /// The connection, to send on while the stream is read.
+    pub(crate) fn client(&mut self) -> &mut Client {
+        &mut self.client
     }
 
     /// The connection, to be used again after the stream.

@@ -19,7 +19,10 @@ use super::{eventually, within};
 /// A running gateway. Killed, and its directory removed, when dropped.
 pub(crate) struct Gateway {
     process: Child,
-    folder: Folder,
+    /// Shared with the process that takes over from this one.
+    folder: Arc<Folder>,
+    /// Name of the file that standard error goes to.
+    log: &'static str,
     addresses: Vec<SocketAddr>,
     admin: SocketAddr,
     output: Arc<Mutex<String>>,
@@ -34,21 +37,40 @@ impl Gateway {
     /// The same in a directory that already holds files, certificates for example.
     pub(crate) async fn start_in(folder: Folder, conf: &Conf) -> Self {
         conf.write(&folder.0);
-        let log = std::fs::File::create(folder.0.join("stderr.log")).expect("a log file");
+        let (mut gateway, lines) = Self::spawn(Arc::new(folder), "stderr.log", &[]);
+        gateway.wait_until_ready(lines).await;
+        gateway
+    }
+
+    /// Starts a second process, tells this one to hand its sockets over, and waits until the second is ready.
+    /// This one goes on with what it has in work.
+    pub(crate) async fn hand_over(&self) -> Self {
+        let (mut next, lines) = Self::spawn(Arc::clone(&self.folder), "next.log", &["--upgrade"]);
+        // It listens there for the sockets; asked earlier, this one would have nobody to hand them to.
+        eventually("the next process to ask for the sockets", || async {
+            self.folder.0.join("upgrade.sock").exists().then_some(())
+        })
+        .await;
+        self.signal("QUIT");
+        next.wait_until_ready(lines).await;
+        next
+    }
+
+    fn spawn(folder: Arc<Folder>, log: &'static str, options: &[&str]) -> (Self, watch::Receiver<usize>) {
+        let file = std::fs::File::create(folder.0.join(log)).expect("a log file");
         let mut process = binary()
             .arg("run")
             .arg("--conf")
             .arg(&folder.0)
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(file)
             .spawn()
             .expect("the binary is there");
         let (lines, output) = follow(&mut process);
-        let mut gateway =
-            Self { process, folder, addresses: Vec::new(), admin: ([127, 0, 0, 1], 0).into(), output };
-        gateway.wait_until_ready(lines).await;
-        gateway
+        let admin = ([127, 0, 0, 1], 0).into();
+        (Self { process, folder, log, addresses: Vec::new(), admin, output }, lines)
     }
 
     async fn wait_until_ready(&mut self, mut lines: watch::Receiver<usize>) {
@@ -76,6 +98,11 @@ impl Gateway {
     /// The first data-plane listener.
     pub(crate) fn address(&self) -> SocketAddr {
         self.addresses[0]
+    }
+
+    /// Every data-plane listener.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// A new connection to it.
@@ -168,6 +195,20 @@ impl Gateway {
         assert!(sent.success(), "the gateway takes SIG{name}");
     }
 
+    /// Waits until no client connection is open.
+    pub(crate) async fn until_no_connection(&self) {
+        eventually("the last client connection to close", || async {
+            let open = self.metrics().await.sum("tollgate_open_connections", &[]);
+            (open.abs() < f64::EPSILON).then_some(())
+        })
+        .await;
+    }
+
+    /// Whether the process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().expect("the process is ours").is_some()
+    }
+
     /// Waits for the process to end by itself.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         let process = &mut self.process;
@@ -194,7 +235,7 @@ impl Gateway {
 
     /// Everything it has logged.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.0.join("stderr.log")).unwrap_or_default()
+        std::fs::read_to_string(self.folder.0.join(self.log)).unwrap_or_default()
     }
 }
 

@@ -138,6 +138,12 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         Ok(std::mem::take(&mut self.ahead))
     }
 
+    /// The same, where the connection may also end in disorder.
+    pub(crate) async fn remains(&mut self) -> Vec<u8> {
+        while self.fill().await.is_ok_and(|read| read > 0) {}
+        std::mem::take(&mut self.ahead)
+    }
+
     async fn line(&mut self) -> Result<String> {
         loop {
             if let Some(end) = find(&self.ahead, b"\r\n") {
