@@ -16,6 +16,7 @@ mod body;
 mod cancel;
 mod catalogue;
 mod drain;
+mod endings;
 mod errors;
 mod fidelity;
 mod harness_itself;
