@@ -15,6 +15,7 @@ mod balance;
 mod body;
 mod cancel;
 mod catalogue;
+mod connection;
 mod drain;
 mod endings;
 mod errors;
