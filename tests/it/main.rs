@@ -20,6 +20,7 @@ mod drain;
 mod endings;
 mod errors;
 mod fidelity;
+mod forms;
 mod harness_itself;
 mod meter;
 mod relay;
