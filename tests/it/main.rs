@@ -12,6 +12,7 @@ mod activation;
 mod admin;
 mod auth;
 mod balance;
+mod blame;
 mod body;
 mod cancel;
 mod catalogue;
