@@ -281,3 +281,58 @@ async fn a_client_that_waits_for_leave_gets_it() {
     client.send(&request.without("authorization").head_bytes()).await.expect("sent");
     assert_eq!(client.head().await.expect("a refusal").status(), 401);
 }
+
+/// Go's JSON reader, which Ollama uses, takes `Model` for `model`: the server would run a model that the gateway has
+/// neither checked nor charged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_decides_in_another_case_is_refused() {
+    let upstream = Upstream::chatting().await;
+    let gateway = Gateway::start(&Conf::to(upstream.address)).await;
+    let cases = [
+        r#""model":"test-model","Model":"hidden-model""#,
+        r#""Model":"hidden-model","model":"test-model""#,
+        r#""model":"test-model","\u004dODEL":"hidden-model""#,
+        r#""model":"test-model","MAX_TOKENS":100000"#,
+        "\"model\":\"test-model\",\"max_to\u{212a}ens\":100000",
+        "\"model\":\"test-model\",\"\u{17f}tream\":true",
+        r#""model":"test-model","N":64"#,
+    ];
+    for keys in cases {
+        let body = format!(r#"{{{keys},"messages":[{{"role":"user","content":"x"}}]}}"#);
+        let answer = gateway.exchange(&Request::post("/v1/chat/completions", body).key(KEY)).await;
+        assert_eq!(answer.status, 400, "{keys}: {}", answer.text());
+        answer.expect_error(400, "unsupported_value");
+    }
+    assert_eq!(upstream.count(), 0);
+    // Keys inside other values are data.
+    let inner = json!({"metadata": {"Model": "x", "MODEL": "y"}, "user": "Model"});
+    assert_eq!(gateway.chat(inner).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_and_depth_are_refused_whatever_their_size() {
+    let upstream = Upstream::chatting().await;
+    let gateway = Gateway::start(&Conf::to(upstream.address)).await;
+    let mut dice = crate::harness::Dice::new(18);
+    let noise: Vec<u8> = (0..100_000).map(|_| u8::try_from(dice.below(256)).expect("a byte")).collect();
+    let garbage = Request::post("/v1/chat/completions", noise.repeat(1000)).key(KEY);
+    for garbage in [garbage.clone(), garbage.chunked(1 << 20)] {
+        gateway.exchange(&garbage).await.expect_error(413, "request_too_large");
+    }
+    let depths = [
+        ("objects", "{\"a\":".repeat(100_000)),
+        ("arrays", format!("{{\"a\":{}", "[".repeat(100_000))),
+        ("closed", format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000))),
+        ("after a model", format!("{{\"model\":\"{MODEL}\",\"a\":{}", "{\"a\":".repeat(100_000))),
+    ];
+    for (name, body) in depths {
+        for framed in [Framed::Length, Framed::Chunked, Framed::H2] {
+            let status = send(&gateway, body.clone().into_bytes(), framed).await;
+            assert_eq!(status, 400, "{name}, {framed:?}");
+        }
+        let answer = gateway.exchange(&Request::post("/v1/chat/completions", body).key(KEY)).await;
+        answer.expect_error(400, "invalid_json");
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(gateway.chat(json!({})).await.status, 200, "honest requests go on");
+}
