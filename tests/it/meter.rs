@@ -174,3 +174,117 @@ async fn a_stream_has_a_time_to_first_token() {
     assert!(ttft > 0.0 && ttft <= whole, "{record}");
     assert_eq!(record["is_streaming"], true);
 }
+
+/// A server that reported 2^64 - 1 tokens overflowed a sum: the task of the request died before it was recorded, and
+/// a stop waited for it until the drain's limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn absurd_reports_are_not_believed_and_hold_nothing_up() {
+    let most = u64::MAX;
+    let absurd = [
+        json!({"prompt_tokens": most, "completion_tokens": most, "total_tokens": most}),
+        json!({"prompt_tokens": most, "completion_tokens": most, "completion_tokens_details": {"reasoning_tokens": most},
+            "prompt_tokens_details": {"cached_tokens": most}}),
+        json!({"input_tokens": most, "output_tokens": most, "cache_read_input_tokens": most,
+            "cache_creation_input_tokens": most}),
+        json!({"prompt_tokens": 1e300, "completion_tokens": -1, "total_tokens": "many"}),
+    ];
+    let upstream = Upstream::chatting().await;
+    let conf = Conf::to(upstream.address).set("tiers.tiers.0.tokens_per_minute", 1_000_000);
+    let mut gateway = Gateway::start(&conf).await;
+    let mut count = 0;
+    for usage in absurd {
+        for streams in [false, true] {
+            let report = usage.clone();
+            upstream.answer_with(move |_| {
+                if streams {
+                    let mut events = script::chat_events(MODEL, &["two ", "words"], None);
+                    let last = json!({"id": "c1", "model": MODEL, "choices": [], "usage": report});
+                    events.insert(events.len() - 1, sse::event(&last.to_string()));
+                    script::stream(&events)
+                } else {
+                    let mut body = script::chat_body(MODEL);
+                    body["usage"] = report.clone();
+                    script::json_answer(200, &body)
+                }
+            });
+            let answer = gateway.chat(json!({"stream": streams})).await;
+            assert_eq!((answer.status, answer.is_whole), (200, true), "{usage}: {}", answer.text());
+            count += 1;
+            let record = gateway.records(count).await.remove(count - 1);
+            for name in ["input", "output"] {
+                assert_eq!(record[format!("{name}_source")], "counted", "{usage}: {record}");
+                let tokens = record[format!("{name}_tokens")].as_u64();
+                assert!(tokens.is_some_and(|tokens| (1..100).contains(&tokens)), "{usage}: {record}");
+            }
+            assert!(record["cost_eur"].as_f64().is_some_and(|cost| cost < 0.01), "{usage}: {record}");
+        }
+    }
+    let start = std::time::Instant::now();
+    gateway.signal("TERM");
+    assert!(gateway.exit().await.success());
+    assert!(start.elapsed().as_secs() < 4, "{:?}; the drain may take 10 s", start.elapsed());
+    assert!(!gateway.log().contains("panicked"), "{}", gateway.log());
+}
+
+/// What is passed on unread was charged nothing at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_not_read_is_charged_by_its_prompt() {
+    let upstream = Upstream::chatting().await;
+    let conf = Conf::to(upstream.address).set("tollgate.limits.answer_buffer_bytes", 4096);
+    let gateway = Gateway::start(&conf).await;
+    let mut dice = crate::harness::Dice::new(14);
+    let sound: Vec<u8> = (0..300_000).map(|_| u8::try_from(dice.below(256)).expect("a byte")).collect();
+    let mut large = script::chat_body(MODEL);
+    large["choices"][0]["message"]["content"] = "word ".repeat(20_000).into();
+    let large = large.to_string().into_bytes();
+    let said = "A sentence of some length that is to be spoken by the model.";
+    let speech = json!({"model": MODEL, "input": said, "voice": "alloy"}).to_string();
+    let question = json!({"model": MODEL, "messages": [{"role": "user", "content": said}]}).to_string();
+    let coded = "content-type: application/json\r\ncontent-encoding: br\r\n";
+    let cases = [
+        ("sound", "/v1/audio/speech", &speech, "content-type: audio/mpeg\r\n", &sound),
+        ("no type", "/v1/audio/speech", &speech, "", &sound),
+        ("large JSON", "/v1/chat/completions", &question, "content-type: application/json\r\n", &large),
+        ("compressed all the same", "/v1/chat/completions", &question, coded, &sound),
+    ];
+    let mut count = 0;
+    for (name, endpoint, body, fields, answer) in cases {
+        for framing in ["length", "chunked", "unframed"] {
+            let framed = match framing {
+                "length" => format!("content-length: {}\r\n", answer.len()),
+                "chunked" => "transfer-encoding: chunked\r\n".to_owned(),
+                _ => "connection: close\r\n".to_owned(),
+            };
+            let head = format!("HTTP/1.1 200 OK\r\n{fields}{framed}\r\n");
+            let mut steps = vec![script::Step::Send(head.into_bytes())];
+            for piece in dice.pieces(answer, 30_000) {
+                steps.push(script::Step::Send(if framing == "chunked" {
+                    script::chunk(&piece)
+                } else {
+                    piece
+                }));
+            }
+            match framing {
+                "length" => {}
+                "chunked" => steps.push(script::Step::Send(script::LAST_CHUNK.to_vec())),
+                _ => steps.push(script::Step::Close),
+            }
+            upstream.answer_with(move |_| steps.clone());
+            let got = gateway.exchange(&Request::post(endpoint, body.as_str()).key(KEY)).await;
+            assert_eq!((got.status, got.is_whole), (200, true), "{name}, {framing}");
+            assert!(got.body == *answer, "{name}, {framing}: {} of {} bytes", got.body.len(), answer.len());
+            count += 1;
+            let record = gateway.records(count).await.remove(count - 1);
+            assert_eq!(
+                (&record["outcome"], &record["input_source"]),
+                (&json!("ok"), &json!("counted")),
+                "{record}"
+            );
+            assert!(
+                record["input_tokens"].as_u64().is_some_and(|tokens| (10..40).contains(&tokens)),
+                "{record}"
+            );
+            assert!(record["cost_eur"].as_f64().is_some_and(|cost| cost > 0.0), "{name}: {record}");
+        }
+    }
+}
