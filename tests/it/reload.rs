@@ -8,10 +8,10 @@ use tokio::sync::Semaphore;
 
 use crate::harness::client::Next;
 use crate::harness::conf::{Conf, MODEL};
-use crate::harness::eventually;
 use crate::harness::gateway::{Gateway, chat};
 use crate::harness::script;
 use crate::harness::upstream::Upstream;
+use crate::harness::{eventually, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_is_dropped_and_running_streams_go_on() {
@@ -133,4 +133,28 @@ async fn a_bad_configuration_does_not_start() {
             );
         }
     }
+}
+
+/// A server that had not been checked yet made the whole gateway unready: a load balancer took it out at the moment
+/// that capacity was added, and for as long as the new server kept silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_server_that_is_silent_does_not_make_the_gateway_unready() {
+    let upstream = Upstream::chatting().await;
+    // It accepts, and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let conf = Conf::to(upstream.address).set("upstreams.pools.0.health.timeout_ms", 60_000);
+    let gateway = Gateway::start(&conf).await;
+    let added = conf.server(silent.local_addr().expect("bound"));
+    gateway.reload(&added).await;
+    let in_use = gateway.metrics().await;
+    let is_known =
+        |name: &str| in_use.samples.iter().any(|s| s.labels.get("server").is_some_and(|l| l == name));
+    assert!(is_known("s0") && is_known("s1"), "the new server is there");
+    // Its check is under way, and the other's go on.
+    let held = within("a health check", silent.accept()).await.expect("a connection");
+    for _ in 0..5 {
+        assert_eq!(gateway.admin("/readyz").await.status, 200);
+        upstream.more_probes(2).await;
+    }
+    drop(held);
 }
