@@ -32,4 +32,5 @@ mod settle;
 mod strictness;
 mod timeouts;
 mod tls;
+mod upgrade;
 mod upstream_tls;
