@@ -76,40 +76,86 @@ async fn a_certificate_is_replaced_by_a_reload() {
     assert_eq!(kept.exchange(&chat(json!({}))).await.status, 200, "open connections go on");
 }
 
-/// The certificates were taken up one by one, so that a fault in the second left a configuration that was refused
-/// and half in force.
+/// All of a reload or nothing: a fault of one certificate leaves both as they were.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_bad_certificate_keeps_all_as_they_were() {
     let upstream = Upstream::chatting().await;
-    let folder = Folder::new();
-    let sides = ["one", "two"].map(|side| folder.path().join(side));
-    let make = |side: &Path| {
-        std::fs::create_dir_all(side).expect("the folder can be written");
-        Certificate::new(side)
-    };
-    let before: Vec<Certificate> = sides.iter().map(|side| make(side)).collect();
-    // Each on an address of its own, since both take any port.
-    let listeners = json!([listener("127.0.0.1:0", &before[0]), listener("127.0.0.2:0", &before[1])]);
-    let conf = Conf::to(upstream.address).set("tollgate.listeners", listeners);
-    let gateway = Gateway::start_in(folder, &conf).await;
-    let addresses = gateway.addresses();
-    assert_eq!(addresses.len(), 2);
+    let two = Two::start(&upstream).await;
+    let stranger = Certificate::new(two.gateway.folder());
     for broken in [0, 1] {
-        let renewed: Vec<Certificate> = sides.iter().map(|side| make(side)).collect();
-        std::fs::write(&renewed[broken].chain, "no certificate").expect("written");
-        gateway.hang_up().await;
-        let refused = gateway.metrics().await.sum("tollgate_config_reloads_total", &[("result", "rejected")]);
-        assert!((refused - (broken + 1) as f64).abs() < f64::EPSILON, "{refused}");
-        for (address, (old, new)) in addresses.iter().zip(before.iter().zip(&renewed)) {
-            let (io, _) = old.connect(*address, &[]).await.expect("the old certificate is shown");
-            assert_eq!(Client::over(io).exchange(&chat(json!({}))).await.status, 200);
-            assert!(new.connect(*address, &[]).await.is_err(), "a certificate of a refused set is shown");
+        for (count, fault) in ["no PEM", "no file", "another's key"].into_iter().enumerate() {
+            let renewed = two.renew();
+            match fault {
+                "no PEM" => std::fs::write(&renewed[broken].chain, "no certificate").expect("written"),
+                "no file" => std::fs::remove_file(&renewed[broken].chain).expect("it was there"),
+                _ => _ = std::fs::copy(&stranger.key, &renewed[broken].key).expect("copied"),
+            }
+            two.gateway.hang_up().await;
+            let metrics = two.gateway.metrics().await;
+            let refused = metrics.sum("tollgate_config_reloads_total", &[("result", "rejected")]);
+            assert!((refused - (3 * broken + count + 1) as f64).abs() < f64::EPSILON, "{fault}: {refused}");
+            two.shows(0, &two.first[0], &renewed[0]).await;
+            two.shows(1, &two.first[1], &renewed[1]).await;
         }
     }
-    let renewed: Vec<Certificate> = sides.iter().map(|side| make(side)).collect();
-    gateway.hang_up().await;
-    for (address, new) in addresses.iter().zip(&renewed) {
-        let (io, _) = new.connect(*address, &[]).await.expect("the new certificate is shown");
+    let renewed = two.renew();
+    two.gateway.hang_up().await;
+    two.shows(0, &renewed[0], &two.first[0]).await;
+    two.shows(1, &renewed[1], &two.first[1]).await;
+}
+
+/// Certificates were told apart by their place in the list, so that a list in another order swapped them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_stay_with_their_listeners_whatever_the_order() {
+    let upstream = Upstream::chatting().await;
+    let two = Two::start(&upstream).await;
+    two.gateway.reload(&two.conf(&upstream, [1, 0])).await;
+    two.shows(0, &two.first[0], &two.first[1]).await;
+    two.shows(1, &two.first[1], &two.first[0]).await;
+}
+
+/// A gateway with two listeners, each with a certificate of its own. Each has an address of its own as well, since
+/// both take any port and are told apart by what is configured.
+struct Two {
+    gateway: Gateway,
+    sides: [std::path::PathBuf; 2],
+    first: [Certificate; 2],
+}
+
+impl Two {
+    async fn start(upstream: &Upstream) -> Self {
+        let folder = Folder::new();
+        let sides = ["one", "two"].map(|side| folder.path().join(side));
+        for side in &sides {
+            std::fs::create_dir_all(side).expect("the folder can be written");
+        }
+        let first = sides.each_ref().map(|side| Certificate::new(side));
+        let conf = Self::listening(upstream, &first, [0, 1]);
+        let gateway = Gateway::start_in(folder, &conf).await;
+        assert_eq!(gateway.addresses().len(), 2);
+        Self { gateway, sides, first }
+    }
+
+    fn conf(&self, upstream: &Upstream, order: [usize; 2]) -> Conf {
+        Self::listening(upstream, &self.first, order)
+    }
+
+    fn listening(upstream: &Upstream, certificates: &[Certificate; 2], order: [usize; 2]) -> Conf {
+        let addresses = ["127.0.0.1:0", "127.0.0.2:0"];
+        let listeners = order.map(|side| listener(addresses[side], &certificates[side]));
+        Conf::to(upstream.address).set("tollgate.listeners", listeners.to_vec())
+    }
+
+    /// New certificates in the place of the old.
+    fn renew(&self) -> [Certificate; 2] {
+        self.sides.each_ref().map(|side| Certificate::new(side))
+    }
+
+    /// Checks which certificate a listener shows.
+    async fn shows(&self, side: usize, shown: &Certificate, not: &Certificate) {
+        let address = self.gateway.addresses()[side];
+        let (io, _) = shown.connect(address, &[]).await.expect("the right certificate is shown");
         assert_eq!(Client::over(io).exchange(&chat(json!({}))).await.status, 200);
+        assert!(not.connect(address, &[]).await.is_err(), "listener {side} shows the wrong certificate");
     }
 }
