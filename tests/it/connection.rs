@@ -77,7 +77,6 @@ async fn pipelined(gateway: &Gateway, upstream: &Upstream, in_one_write: bool) {
             }
         }
     }
-    client.finish_sending().await;
     let mut answered = 0;
     while let Ok(answer) = client.answer().await {
         assert_eq!(answer.status, 200, "answer {answered}, in one write {in_one_write}: {}", answer.text());

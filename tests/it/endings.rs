@@ -81,7 +81,7 @@ async fn a_reader_that_stalls_over_http_2_gets_a_reset() {
     gateway.until_no_connection().await;
 }
 
-/// The end of an answer that was read whole had no deadline of its own.
+/// The same for an answer that had been read whole before its first byte went out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_stalls_in_a_whole_answer_gets_no_clean_end() {
     let mut body = script::chat_body(MODEL);
