@@ -112,6 +112,9 @@ pub(crate) struct Memory {
     pub(crate) pss: u64,
 }
 
+/// Set in the process that was started again on the core for load.
+const MARK: &str = "TOLLGATE_BENCH_IS_HELD";
+
 /// Who gets which core.
 #[derive(Debug, Clone, Copy)]
 enum Side {
@@ -120,27 +123,32 @@ enum Side {
 }
 
 impl Side {
-    /// The core, or `None` where there is only one or no way to choose.
+    /// The core, or `None` where there is only one.
     fn core(self) -> Option<&'static str> {
-        let has_two = std::thread::available_parallelism().is_ok_and(|cores| cores.get() >= 2);
-        let has_taskset = Command::new("taskset").arg("--version").output().is_ok();
-        (has_two && has_taskset).then_some(match self {
+        // Once held to a core, this process would count one.
+        let is_held = std::env::var_os(MARK).is_some();
+        let has_two = is_held || std::thread::available_parallelism().is_ok_and(|cores| cores.get() >= 2);
+        has_two.then_some(match self {
             Side::Load => "0",
             Side::Proxy => "1",
         })
     }
 }
 
+/// `program` on its side's core, and killed when this process ends in whatever way. Both are asked of util-linux,
+/// which every Debian has, because asking the kernel directly takes unsafe code.
 fn held_to(side: Side, program: &Path) -> Command {
-    let Some(core) = side.core() else { return Command::new(program) };
-    let mut command = Command::new("taskset");
-    command.args(["-c", core]).arg(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if let Some(core) = side.core() {
+        command.args(["taskset", "-c", core]);
+    }
+    command.arg(program);
     command
 }
 
 /// Runs this program again on the core that is meant for load; `None` if it is there already, or need not be.
 pub(crate) fn on_load_core() -> Option<Command> {
-    const MARK: &str = "TOLLGATE_BENCH_IS_HELD";
     Side::Load.core().filter(|_| std::env::var_os(MARK).is_none())?;
     let mut command = held_to(Side::Load, &std::env::current_exe().expect("this program has a path"));
     command.env(MARK, "1").args(std::env::args_os().skip(1));

@@ -24,7 +24,8 @@ pub(crate) fn cpu(title: &str, targets: &[Target<'_>], cpu: &[Series], joined: O
     let mut text = format!("\n### {title}\n\n");
     let more = if joined.is_some() { (" events in a read |", "---:|") } else { ("", "") };
     text += &format!(
-        "| | ratio of medians | ratio, round by round | min, µs | median, µs | max, µs |{}\n|---|---:|---:|---:|---:|---:|{}\n",
+        "| | ratio of medians | of minima | round by round | min, µs | median, µs | max, µs |{}\n\
+         |---|---:|---:|---:|---:|---:|---:|{}\n",
         more.0, more.1
     );
     for (index, (target, series)) in targets.iter().zip(cpu).enumerate() {
@@ -33,9 +34,10 @@ pub(crate) fn cpu(title: &str, targets: &[Target<'_>], cpu: &[Series], joined: O
         let (min, max) = bounds(series);
         let _ = write!(
             text,
-            "| {} | **{:.2}** | {low:.2}–{high:.2} | {min:.1} | {:.1} | {max:.1} |",
+            "| {} | **{:.2}** | {:.2} | {low:.2}–{high:.2} | {min:.1} | {:.1} | {max:.1} |",
             target.name,
             median(series) / median(&cpu[0]),
+            min / bounds(&cpu[0]).0,
             median(series)
         );
         if let Some(joined) = joined {
