@@ -61,25 +61,43 @@ async fn a_byte_too_many_during_a_stream_closes_the_connection() {
     gateway.until_no_connection().await;
 }
 
-/// Sends `count` requests ahead of their answers, in writes of one, and checks what comes back: answers to the first
-/// of them, and then the end of the connection.
-async fn pipelined(gateway: &Gateway, upstream: &Upstream, in_one_write: bool) {
+/// When the requests after the first are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ahead {
+    /// With it, in one write.
+    Together,
+    /// Right after it.
+    Next,
+    /// Once a server has it.
+    Awaited,
+}
+
+/// Sends three requests before reading an answer, and checks what comes back: answers to the first of them, and then
+/// the end of the connection.
+async fn sent_ahead(gateway: &Gateway, upstream: &Upstream, ahead: Ahead) {
     let before = upstream.count();
-    let numbered = |number: usize| chat(json!({"user": format!("number {number}")}));
-    let all: Vec<Vec<u8>> = (0..3).map(|number| bytes(&numbered(number))).collect();
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    upstream.answer_with(move |_| vec![Step::Gate(Arc::clone(&held)), script::chat(MODEL).remove(0)]);
+    let numbered = |number: usize| bytes(&chat(json!({"user": format!("number {number}")})));
+    let [first, second, third] = [0, 1, 2].map(numbered);
     let mut client = gateway.connect().await;
-    if in_one_write {
-        client.send(&all.concat()).await.expect("sent");
-    } else {
-        for request in &all {
-            if client.send(request).await.is_err() {
-                break;
-            }
+    match ahead {
+        Ahead::Together => client.send(&[first, second, third].concat()).await.expect("sent"),
+        Ahead::Next => {
+            client.send(&first).await.expect("sent");
+            drop(client.send(&[second, third].concat()).await);
+        }
+        Ahead::Awaited => {
+            client.send(&first).await.expect("sent");
+            upstream.request(before + 1).await;
+            client.send(&[second, third].concat()).await.expect("sent");
         }
     }
+    gate.add_permits(3);
     let mut answered = 0;
     while let Ok(answer) = client.answer().await {
-        assert_eq!(answer.status, 200, "answer {answered}, in one write {in_one_write}: {}", answer.text());
+        assert_eq!(answer.status, 200, "answer {answered}, {ahead:?}: {}", answer.text());
         answered += 1;
     }
     assert!(answered <= 3);
@@ -95,10 +113,12 @@ async fn pipelined(gateway: &Gateway, upstream: &Upstream, in_one_write: bool) {
 async fn requests_sent_ahead_are_never_read_without_their_first_byte() {
     let upstream = Upstream::chatting().await;
     let gateway = Gateway::start(&Conf::to(upstream.address)).await;
-    for _ in 0..20 {
-        pipelined(&gateway, &upstream, true).await;
-        pipelined(&gateway, &upstream, false).await;
+    for _ in 0..10 {
+        for ahead in [Ahead::Together, Ahead::Next, Ahead::Awaited] {
+            sent_ahead(&gateway, &upstream, ahead).await;
+        }
     }
+    upstream.answer_with(|_| script::chat(MODEL));
     assert_eq!(gateway.chat(json!({})).await.status, 200, "honest requests go on");
 }
 
