@@ -26,9 +26,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,pingora_core=warn"))
+    // The configuration's `log.level` then bounds what is ours; the framework tells its troubles only. RUST_LOG says
+    // otherwise, for whoever looks for a fault.
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,tollgate=trace"))
         .target(env_logger::Target::Stderr)
         .init();
+    log::set_max_level(log::LevelFilter::Info);
     let code = match Arguments::parse().command {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
