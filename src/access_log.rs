@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -17,13 +18,15 @@ use crate::record::Record;
 /// Records that may wait for the writer: half a minute of a busy machine.
 const QUEUE: usize = 65_536;
 
+/// How long records are collected before they are written.
+const BATCH: Duration = Duration::from_millis(20);
+
 /// How often an idle writer looks whether its file is due for rotation.
 const IDLE: Duration = Duration::from_secs(1);
 
 enum Message {
     Record(Box<Record>),
     Reopen(Settings),
-    Flush(SyncSender<()>),
     Stop,
 }
 
@@ -69,15 +72,6 @@ impl AccessLog {
         }
     }
 
-    /// Waits until everything handed over so far is written.
-    pub fn flush(&self) {
-        let (done, wait) = sync_channel(1);
-        if self.queue.send(Message::Flush(done)).is_ok() {
-            // An error means that the writer has ended, which flushes too.
-            let _ = wait.recv();
-        }
-    }
-
     /// Writes what is left and ends the writer.
     pub fn stop(&self) {
         let handle = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -110,37 +104,54 @@ impl Writer {
 
     fn run(&mut self, messages: &Receiver<Message>) {
         loop {
-            // Written out whenever there is nothing more to do, so that a quiet log is never behind.
-            let message = match messages.try_recv() {
-                Ok(message) => message,
-                Err(_) => {
-                    self.settle();
-                    match messages.recv_timeout(IDLE) {
-                        Ok(message) => message,
-                        Err(RecvTimeoutError::Timeout) => continue,
-                        Err(RecvTimeoutError::Disconnected) => return,
+            match messages.recv_timeout(IDLE) {
+                Ok(message) => {
+                    if self.take(message).is_break() {
+                        return;
                     }
                 }
-            };
-            match message {
-                Message::Record(record) => self.write(&record),
-                Message::Reopen(settings) => {
-                    self.settle();
-                    match Out::open(&settings) {
-                        Ok(out) => (self.out, self.settings) = (out, settings),
-                        Err(error) => log::error!("access log: cannot reopen: {error}; keeping the old one"),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // While records come, they are written in batches: waking this thread for each would cost the request
+            // more than the rest of its settling, and a write for each would cost it again.
+            loop {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "the thread is the writer's own; nobody waits for it"
+                )]
+                std::thread::sleep(BATCH);
+                let mut count = 0;
+                while let Ok(message) = messages.try_recv() {
+                    count += 1;
+                    if self.take(message).is_break() {
+                        return;
                     }
                 }
-                Message::Flush(done) => {
-                    self.settle();
-                    let _ = done.send(());
-                }
-                Message::Stop => {
-                    self.settle();
-                    return;
+                self.settle();
+                if count == 0 {
+                    break;
                 }
             }
         }
+    }
+
+    fn take(&mut self, message: Message) -> ControlFlow<()> {
+        match message {
+            Message::Record(record) => self.write(&record),
+            Message::Reopen(settings) => {
+                self.settle();
+                match Out::open(&settings) {
+                    Ok(out) => (self.out, self.settings) = (out, settings),
+                    Err(error) => log::error!("access log: cannot reopen: {error}; keeping the old one"),
+                }
+            }
+            Message::Stop => {
+                self.settle();
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     fn write(&mut self, record: &Record) {
