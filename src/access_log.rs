@@ -138,7 +138,13 @@ impl Writer {
 
     fn take(&mut self, message: Message) -> ControlFlow<()> {
         match message {
-            Message::Record(record) => self.write(&record),
+            Message::Record(record) => {
+                self.write(&record);
+                // A large batch must not grow a file far beyond its size.
+                if self.out.is_full(&self.settings) {
+                    self.settle();
+                }
+            }
             Message::Reopen(settings) => {
                 self.settle();
                 match Out::open(&settings) {
@@ -220,10 +226,15 @@ impl Out {
         }
     }
 
+    fn is_full(&self, settings: &Settings) -> bool {
+        matches!(self, Self::File { bytes, .. } if *bytes >= settings.rotate_bytes)
+    }
+
     fn rotate(&mut self, settings: &Settings) -> io::Result<()> {
+        let is_full = self.is_full(settings);
         let Self::File { path, bytes, since, .. } = self else { return Ok(()) };
         let age = since.elapsed().unwrap_or_default();
-        if *bytes == 0 || (*bytes < settings.rotate_bytes && age < settings.rotate_age) {
+        if *bytes == 0 || (!is_full && age < settings.rotate_age) {
             return Ok(());
         }
         let path = path.clone();

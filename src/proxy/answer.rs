@@ -51,9 +51,9 @@ pub(super) async fn relay(
     let ended = if is_coded {
         pass(session, ctx, job, server, leg, head, BytesMut::new()).await
     } else if kind.eq_ignore_ascii_case("text/event-stream") {
-        stream(session, ctx, job, server, leg, head).await
+        Box::pin(stream(session, ctx, job, server, leg, head)).await
     } else if kind.eq_ignore_ascii_case("application/json") {
-        whole(session, ctx, job, server, leg, head).await
+        Box::pin(whole(session, ctx, job, server, leg, head)).await
     } else {
         pass(session, ctx, job, server, leg, head, BytesMut::new()).await
     };

@@ -12,36 +12,6 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use super::ctx::RequestCtx;
 use crate::servers::Server;
 
-/// Never passed to a server: connection fields (RFC 9110 §7.6.1), credentials, and claims about the client that
-/// anyone can make. `accept-encoding` goes too: a compressed answer could not be counted. `expect` was answered
-/// by us; length and host are set anew.
-const NOT_UPSTREAM: &[&str] = &[
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "content-length",
-    "host",
-    "expect",
-    "accept-encoding",
-    "authorization",
-    "api-key",
-    "x-api-key",
-    "cookie",
-    "forwarded",
-    "via",
-    "x-real-ip",
-    "x-client-ip",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "x-request-id",
-];
 /// Prefixes of fields that are never passed to a server.
 const NOT_UPSTREAM_PREFIXES: &[&str] = &["x-forwarded-", "x-tollgate-", "proxy-"];
 
@@ -52,6 +22,23 @@ const DOWNSTREAM: &[HeaderName] = &[
     header::CONTENT_DISPOSITION,
     header::CONTENT_LANGUAGE,
     header::CACHE_CONTROL,
+];
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// Limit, remaining and reset: of requests, of tokens.
+const RATE_LIMITS: [[HeaderName; 3]; 2] = [
+    [
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+    ],
+    [
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+    ],
 ];
 
 /// The header section that goes to `server`, with a body of `length` bytes.
@@ -76,25 +63,58 @@ pub(super) fn to_upstream(
         header.set_version(Version::HTTP_2);
         header
     } else {
-        let mut header = RequestHeader::build(client.method.clone(), target.as_bytes(), Some(size))?;
+        let mut header = RequestHeader::build_no_case(client.method.clone(), target.as_bytes(), Some(size))?;
         header.insert_header(header::HOST, server.host.as_str())?;
         header
     };
     let nominated = nominated(&client.headers);
     for (name, value) in &client.headers {
-        let is_ours = NOT_UPSTREAM.contains(&name.as_str())
-            || NOT_UPSTREAM_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+        let is_ours = is_not_for_server(name.as_str())
             || nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name.as_str()));
         if !is_ours {
             header.append_header(name.clone(), value.clone())?;
         }
     }
     header.insert_header(header::CONTENT_LENGTH, length)?;
-    header.insert_header("x-request-id", request_id)?;
+    header.insert_header(REQUEST_ID, request_id)?;
     if let Some(authorization) = &server.authorization {
         header.insert_header(header::AUTHORIZATION, authorization.clone())?;
     }
     Ok(header)
+}
+
+/// Whether a field is never passed to a server: connection fields (RFC 9110 §7.6.1), credentials, and claims about the client that
+/// anyone can make. `accept-encoding` goes too: a compressed answer could not be counted. `expect` was answered
+/// by us; length and host are set anew.
+fn is_not_for_server(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "content-length"
+            | "host"
+            | "expect"
+            | "accept-encoding"
+            | "authorization"
+            | "api-key"
+            | "x-api-key"
+            | "cookie"
+            | "forwarded"
+            | "via"
+            | "x-real-ip"
+            | "x-client-ip"
+            | "true-client-ip"
+            | "cf-connecting-ip"
+            | "x-request-id"
+    ) || NOT_UPSTREAM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The fields that the client's `connection` names as meant for one hop.
@@ -114,7 +134,7 @@ pub(super) fn to_client(
     length: Option<usize>,
     is_stream: bool,
 ) -> Result<ResponseHeader> {
-    let mut header = ResponseHeader::build(from.status, Some(16))?;
+    let mut header = ResponseHeader::build_no_case(from.status, Some(16))?;
     for name in DOWNSTREAM {
         for value in from.headers.get_all(name) {
             header.append_header(name.clone(), value.clone())?;
@@ -122,7 +142,7 @@ pub(super) fn to_client(
     }
     if is_stream {
         header.insert_header(header::CACHE_CONTROL, "no-cache")?;
-        header.insert_header("x-accel-buffering", "no")?;
+        header.insert_header(ACCEL_BUFFERING, "no")?;
     }
     match length {
         Some(length) => header.insert_header(header::CONTENT_LENGTH, length)?,
@@ -137,17 +157,17 @@ pub(super) fn to_client(
 /// # Errors
 /// If a field cannot be set, which would be a fault of ours.
 pub(super) fn common(header: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
-    header.insert_header("x-request-id", ctx.record.request_id.as_str())?;
+    header.insert_header(REQUEST_ID, ctx.record.request_id.as_str())?;
     if let Some(answered) = ctx.answered {
         let processing = answered.saturating_duration_since(ctx.started);
-        header.insert_header("openai-processing-ms", processing.as_millis().to_string())?;
+        header.insert_header(PROCESSING_MS, processing.as_millis() as u64)?;
     }
     if let Some(lease) = &ctx.lease {
-        for (what, left) in ["requests", "tokens"].into_iter().zip(lease.remaining) {
+        for ([limit, remaining, reset], left) in RATE_LIMITS.into_iter().zip(lease.remaining) {
             if let Some(left) = left {
-                header.insert_header(format!("x-ratelimit-limit-{what}"), left.limit.to_string())?;
-                header.insert_header(format!("x-ratelimit-remaining-{what}"), left.remaining.to_string())?;
-                header.insert_header(format!("x-ratelimit-reset-{what}"), go_duration(left.reset))?;
+                header.insert_header(limit, left.limit)?;
+                header.insert_header(remaining, left.remaining)?;
+                header.insert_header(reset, go_duration(left.reset))?;
             }
         }
     }
@@ -213,19 +233,14 @@ pub(super) fn sane_request_id(value: &HeaderValue) -> Option<&str> {
 /// A new request id: 128 random bits, as OpenAI writes them.
 #[must_use]
 pub(super) fn new_request_id() -> String {
-    use ring::rand::SecureRandom;
-    let mut bits = [0; 16];
-    // An id is not a secret; should the system's generator fail, the time still tells requests apart.
-    if ring::rand::SystemRandom::new().fill(&mut bits).is_err() {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        bits = now.as_nanos().to_be_bytes();
-    }
-    bits.iter().fold(String::from("req_"), |mut id, byte| {
-        for nibble in [byte >> 4, byte & 15] {
-            id.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
-        id
-    })
+    use std::hash::{BuildHasher, RandomState};
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    // An id is no secret, it only has to differ: random keys of this process, and a count.
+    static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("req_{:016x}{:016x}", KEYS[0].hash_one(count), KEYS[1].hash_one(count))
 }
 
 #[cfg(test)]

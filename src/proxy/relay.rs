@@ -179,7 +179,8 @@ async fn attempt(
     place: Place,
     served_as: &WireName,
 ) -> Ended {
-    match attempt_until_head(gate, session, ctx, job, server, served_as).await {
+    // What it needs until the head must not stay for as long as the stream.
+    match Box::pin(attempt_until_head(gate, session, ctx, job, server, served_as)).await {
         Ok((leg, head)) => {
             // The place on the server is held until the last byte.
             let ended = answer::relay(session, ctx, job, server, leg, head).await;

@@ -2,10 +2,13 @@
 //! Three things are waited for at once: the server's next bytes, the client's leaving, and the deadlines. Once the
 //! first byte has gone out, an end that is not a clean one becomes an error event.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::unfold;
+use futures_util::{FutureExt, Stream, StreamExt};
 use pingora_core::protocols::http::server::Session as Downstream;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -27,6 +30,9 @@ use crate::servers::Server;
 /// Sent in a long silence. A comment: no client takes it for an event.
 const KEEPALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
+/// How much of what has already come is written at once.
+const GATHER_BYTES: usize = 16 * 1024;
+
 /// How long the end of a server's body may take after the event that ends its stream.
 const AFTER_END: Duration = Duration::from_secs(1);
 
@@ -37,13 +43,19 @@ enum Next {
     Broken,
     Late,
     Gone,
+    /// Nothing yet.
+    Nothing,
 }
+
+/// The chunks of a server's body, `Ok(None)` at its end.
+trait Chunks: Stream<Item = pingora_error::Result<Option<Bytes>>> {}
+
+impl<S: Stream<Item = pingora_error::Result<Option<Bytes>>>> Chunks for S {}
 
 /// An event stream on its way to the client.
 struct Relay<'a> {
     downstream: &'a mut Downstream,
     ctx: &'a mut RequestCtx,
-    leg: Leg,
     api: Api,
     /// Not written yet.
     head: Option<Box<ResponseHeader>>,
@@ -55,6 +67,8 @@ struct Relay<'a> {
     client_write: Duration,
     /// Whether the end of the server's body can be told from a cut.
     is_framed: bool,
+    /// Whether that end has been read, so that the connection can be used again.
+    is_read_to_end: bool,
     timer: std::pin::Pin<Box<tokio::time::Sleep>>,
 }
 
@@ -63,7 +77,7 @@ pub(super) async fn stream(
     ctx: &mut RequestCtx,
     job: &Job,
     server: &Arc<Server>,
-    leg: Leg,
+    mut leg: Leg,
     head: ResponseHeader,
 ) -> Ended {
     let timeouts = &server.pool.timeouts;
@@ -89,7 +103,6 @@ pub(super) async fn stream(
     let mut relay = Relay {
         downstream: &mut session.downstream_session,
         ctx,
-        leg,
         api: api(job.endpoint),
         head: Some(header),
         head_at: now,
@@ -99,31 +112,37 @@ pub(super) async fn stream(
         between: timeouts.between_tokens,
         client_write,
         is_framed: is_framed(&head),
+        is_read_to_end: false,
         timer: Box::pin(tokio::time::sleep(timeouts.first_token + prefill(server, job))),
     };
-    let ended = relay.run(job.endpoint).await;
-    if matches!(ended, Ended::Answered(Answered::Whole)) {
-        relay.leg.release().await;
+    // A read that is not done yet stays in this stream while other things are waited for: no byte is lost.
+    let chunks = unfold(&mut leg, async |leg: &mut Leg| Some((leg.chunk().await, leg)));
+    let ended = relay.run(pin!(chunks), job.endpoint).await;
+    if matches!(ended, Ended::Answered(Answered::Whole)) && relay.is_read_to_end {
+        leg.release().await;
     }
     ended
 }
 
 impl Relay<'_> {
-    async fn run(&mut self, endpoint: Endpoint) -> Ended {
+    async fn run(&mut self, mut chunks: Pin<&mut impl Chunks>, endpoint: Endpoint) -> Ended {
         loop {
-            match self.next().await {
-                Next::Chunk(chunk) => {
-                    self.last_read = Instant::now();
-                    let now = self.last_read.saturating_duration_since(self.ctx.started);
-                    let out = self.streaming().filter.push(chunk, now);
-                    if !out.is_empty() && !self.write(out, false).await {
-                        return self.client_left();
-                    }
+            let mut next = self.next(chunks.as_mut()).await;
+            while let Next::Chunk(chunk) = next {
+                let out;
+                (out, next) = self.gather(chunk, chunks.as_mut());
+                if !out.is_empty() && !self.write(out, false).await {
+                    return self.client_left();
                 }
-                Next::End => return self.end(endpoint).await,
+            }
+            match next {
+                Next::Chunk(_) | Next::Nothing => {}
+                Next::End => {
+                    self.is_read_to_end = true;
+                    return self.end(endpoint).await;
+                }
                 // What ends the stream for a client has come: how the connection ends no longer matters.
                 Next::Broken | Next::Late if self.has_ended() => {
-                    self.leg.must_close();
                     return self.end(endpoint).await;
                 }
                 Next::Broken if self.head.is_some() => {
@@ -136,6 +155,42 @@ impl Relay<'_> {
                     return self.cut(&Refusal::UpstreamTimeout, endpoint).await;
                 }
                 Next::Gone => return self.client_left(),
+            }
+        }
+    }
+
+    /// What to forward for `chunk` and for what the server has sent besides by now: one write for all of it. Gives
+    /// also what comes next, if that is known.
+    fn gather(&mut self, chunk: Bytes, mut chunks: Pin<&mut impl Chunks>) -> (Bytes, Next) {
+        self.last_read = Instant::now();
+        let now = self.last_read.saturating_duration_since(self.ctx.started);
+        let first = self.streaming().filter.push(chunk, now);
+        let mut gathered = BytesMut::new();
+        loop {
+            let next = chunks.next().now_or_never().map_or(Next::Nothing, |item| self.read(item));
+            let is_full = gathered.len().max(first.len()) >= GATHER_BYTES;
+            let chunk = match next {
+                Next::Chunk(chunk) if !is_full => chunk,
+                next if gathered.is_empty() => return (first, next),
+                next => return (gathered.freeze(), next),
+            };
+            let more = self.streaming().filter.push(chunk, now);
+            if gathered.is_empty() {
+                gathered.reserve(GATHER_BYTES);
+                gathered.extend_from_slice(&first);
+            }
+            gathered.extend_from_slice(&more);
+        }
+    }
+
+    /// What a read of the server's body means.
+    fn read(&self, item: Option<pingora_error::Result<Option<Bytes>>>) -> Next {
+        match item {
+            Some(Ok(Some(chunk))) => Next::Chunk(chunk),
+            Some(Ok(None)) | None => Next::End,
+            Some(Err(error)) => {
+                log::debug!("request {}: the server broke off: {error}", self.ctx.record.request_id);
+                Next::Broken
             }
         }
     }
@@ -219,26 +274,16 @@ impl Relay<'_> {
     /// # Cost
     /// One timer serves all deadlines. It is moved when it fires or when a nearer deadline comes up, not with every
     /// event.
-    async fn next(&mut self) -> Next {
+    async fn next(&mut self, mut chunks: Pin<&mut impl Chunks>) -> Next {
         let (deadline, comment_every) = (self.deadline(), self.comment_every());
         let wake = comment_every.map_or(deadline, |every| deadline.min(self.last_write + every));
         if self.timer.deadline() > wake.into() {
             self.timer.as_mut().reset(wake.into());
         }
-        // The read is kept over wake-ups of the timer: dropping it half-way could lose bytes.
-        let read = self.leg.chunk();
-        tokio::pin!(read);
         loop {
             tokio::select! {
                 biased;
-                chunk = &mut read => return match chunk {
-                    Ok(Some(chunk)) => Next::Chunk(chunk),
-                    Ok(None) => Next::End,
-                    Err(error) => {
-                        log::debug!("request {}: the server broke off: {error}", self.ctx.record.request_id);
-                        Next::Broken
-                    }
-                },
+                item = chunks.next() => return self.read(item),
                 () = gone(self.downstream) => return Next::Gone,
                 () = &mut self.timer => {
                     let now = Instant::now();
