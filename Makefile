@@ -22,7 +22,7 @@ test-engines:
 
 bench:
 	scripts/install-system.sh build
-	cargo bench --locked
+	cargo bench --locked --bench cost
 
 build:
 	scripts/install-system.sh build
