@@ -162,7 +162,7 @@ impl Writer {
 
     fn write(&mut self, record: &Record) {
         self.line.clear();
-        if let Err(error) = serde_json::to_writer(&mut self.line, record) {
+        if let Err(error) = record.write_json(&mut self.line) {
             log::error!("access log: a record could not be written as JSON: {error}");
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
