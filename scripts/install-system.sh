@@ -6,7 +6,7 @@ set -euo pipefail
 missing=()
 need() { command -v "$1" > /dev/null || missing+=("$2"); }
 
-need cc gcc
+need cc build-essential
 need cmake cmake # zlib-ng, which Pingora's compression links, builds with it
 if [ "${1:?build or test}" = test ]; then
   need python3 python3
