@@ -50,26 +50,6 @@ pub enum BodyKind {
 }
 
 impl Endpoint {
-    /// Every endpoint, for tables that must cover all.
-    pub const ALL: [Self; 16] = [
-        Self::ChatCompletions,
-        Self::Completions,
-        Self::Embeddings,
-        Self::Responses,
-        Self::Messages,
-        Self::Rerank,
-        Self::Score,
-        Self::Moderations,
-        Self::Tokenize,
-        Self::Detokenize,
-        Self::Transcriptions,
-        Self::Translations,
-        Self::Speech,
-        Self::Models,
-        Self::Model,
-        Self::Health,
-    ];
-
     /// The endpoint at `path` (without query), or `None`.
     #[must_use]
     pub fn at(path: &str) -> Option<Self> {

@@ -5,7 +5,6 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use ring::hmac;
 use serde_json::{Value as Json, json};
 
 use super::fault::{At, Faults};
@@ -106,9 +105,5 @@ pub(crate) fn read_file(path: &Path) -> Result<String, String> {
 /// Keyed, so that a stolen list of hashes cannot be searched without the pepper.
 #[must_use]
 pub fn hash_key(pepper: &Secret, key: &str) -> [u8; 32] {
-    let pepper = hmac::Key::new(hmac::HMAC_SHA256, pepper.expose().as_bytes());
-    let tag = hmac::sign(&pepper, key.as_bytes());
-    let mut hash = [0; 32];
-    hash.copy_from_slice(tag.as_ref());
-    hash
+    tollgate_filters::request::auth::hash_key(pepper.expose().as_bytes(), key.as_bytes())
 }

@@ -9,8 +9,7 @@ use pingora_proxy::Session;
 use tollgate_filters::json::{MAX_DEPTH, Reader};
 use tollgate_filters::request::body::{escape, splice};
 use tollgate_filters::response::answer::read;
-use tollgate_filters::response::tokens::CHARS_PER_TOKEN;
-use tollgate_filters::response::usage::{Estimate, charge};
+use tollgate_filters::response::usage::charge;
 
 use super::answer::{Answered, api, client_head, is_framed, pass};
 use super::ctx::RequestCtx;
@@ -47,11 +46,7 @@ pub(super) async fn whole(
     leg.release().await;
     let body = body.freeze();
     let found = read(api(job.endpoint), &body);
-    let estimate = Estimate {
-        input: job.prompt.estimated_input(),
-        output: found.output_chars.div_ceil(CHARS_PER_TOKEN),
-        reasoning: found.reasoning_chars.div_ceil(CHARS_PER_TOKEN),
-    };
+    let estimate = found.estimate(job.prompt.estimated_input());
     let asked = escape(&job.prompt.model);
     let renamed = found.model.filter(|span| body[span.clone()] != asked[..]);
     let pieces = match renamed {

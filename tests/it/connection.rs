@@ -101,8 +101,11 @@ async fn sent_ahead(gateway: &Gateway, upstream: &Upstream, ahead: Ahead) {
         answered += 1;
     }
     assert!(answered <= 3);
-    for (number, seen) in upstream.seen()[before..].iter().enumerate() {
-        assert_eq!(seen.json()["user"], format!("number {number}"), "what the server was asked");
+    // Whole requests only. Which of them got there is open: one that was given up may arrive a moment later.
+    for seen in &upstream.seen()[before..] {
+        let json = seen.json();
+        let user = json["user"].as_str().unwrap_or_default();
+        assert!(["number 0", "number 1", "number 2"].contains(&user), "the server was asked {user:?}");
         assert_eq!(seen.head.request_line(), ("POST", CHATS));
     }
 }

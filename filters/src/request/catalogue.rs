@@ -83,18 +83,6 @@ impl Catalogue {
     pub fn entry(&self, index: usize) -> &Entry {
         &self.entries[index]
     }
-
-    /// How many models there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 /// Whether `name` fits `pattern`, in which `*` stands for any run of characters.
