@@ -7,4 +7,5 @@ pub mod catalogue;
 pub mod guessing;
 pub mod multipart;
 pub mod quota;
+pub mod scan;
 pub mod upstream;
