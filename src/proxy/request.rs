@@ -129,6 +129,7 @@ fn from_form(form: &multipart::Form) -> Prompt {
         usage: UsageRequest::NotNeeded,
         max_output: None,
         choices: 1,
+        texts: Vec::new(),
         text_chars: 0,
         token_ids: 0,
         has_required_key: true,

@@ -5,15 +5,20 @@
 //! Where a key that decides something occurs twice, parsers differ on which one counts. Two different models
 //! are refused; for the rest the reading that costs the client more is taken, so nobody gains by repeating.
 //!
-//! Cost: one pass over the bytes; allocations only for the model's name and a handful of spans.
+//! Cost: one pass over the bytes; allocations only for the model's name and the lists of spans.
+
+mod texts;
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::endpoint::Endpoint;
-use crate::json::{JsonError, Kind, Leaf, Reader, Str};
+use crate::json::{JsonError, Kind, Reader, Str};
 use crate::refusal::Refusal;
+
+pub use texts::{Place, Text};
+use texts::{Texts, role_of_key};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +35,9 @@ pub struct Prompt {
     pub max_output: Option<u64>,
     /// Choices asked for, at least 1.
     pub choices: u64,
-    /// Our count of the input: Unicode characters of text that a model will read.
+    /// The texts that a model will read, in the order of the request.
+    pub texts: Vec<Text>,
+    /// Our count of the input: Unicode characters of those texts.
     pub text_chars: u64,
     /// Tokens given as numbers.
     pub token_ids: u64,
@@ -91,8 +98,7 @@ struct Found<'a> {
     client_asked: bool,
     max_output: Option<u64>,
     choices: u64,
-    text_chars: u64,
-    token_ids: u64,
+    texts: Texts,
     has_required_key: bool,
 }
 
@@ -126,9 +132,7 @@ fn read_object<'a>(reader: &mut Reader<'a>, endpoint: Endpoint, found: &mut Foun
             }
             "n" => found.choices = found.choices.max(read_count(reader, "n")?.unwrap_or(1)),
             "best_of" => found.choices = found.choices.max(read_count(reader, "best_of")?.unwrap_or(1)),
-            "messages" | "prompt" | "input" | "instructions" | "system" | "tools" | "functions" | "query"
-            | "queries" | "documents" | "text_1" | "text_2" | "suffix" | "response_format" | "text"
-            | "content" | "tokens" => found.read_text(reader)?,
+            other if let Some((key, role)) = role_of_key(other) => found.texts.read(reader, key, role)?,
             other if decides_in_another_case(other) => {
                 return Err(Fault::Refused(Refusal::UnsupportedValue {
                     param: "model",
@@ -252,21 +256,6 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    fn read_text(&mut self, reader: &mut Reader<'a>) -> Result<(), Fault> {
-        let (mut chars, mut ids) = (0, 0);
-        reader.walk(|leaf| match leaf {
-            Leaf::String { key, value } => {
-                if !key.is_some_and(is_no_text) && !value.raw.starts_with(b"data:") {
-                    chars += value.chars();
-                }
-            }
-            Leaf::Number(_) => ids += 1,
-        })?;
-        self.text_chars += chars;
-        self.token_ids += ids;
-        Ok(())
-    }
-
     fn into_prompt(self, endpoint: Endpoint) -> Result<Prompt, Refusal> {
         let model = self.model.map(|model| model.value().into_owned()).unwrap_or_default();
         if model.is_empty() {
@@ -291,19 +280,12 @@ impl<'a> Found<'a> {
             usage,
             max_output: self.max_output.map(|each| each.saturating_mul(self.choices.max(1))),
             choices: self.choices.max(1),
-            text_chars: self.text_chars,
-            token_ids: self.token_ids,
+            texts: self.texts.texts,
+            text_chars: self.texts.chars,
+            token_ids: self.texts.numbers,
             has_required_key,
         })
     }
-}
-
-/// Keys whose string is not read as text by a model: names, identifiers, and media in base64.
-fn is_no_text(key: Str<'_>) -> bool {
-    matches!(
-        key.raw,
-        b"type" | b"role" | b"id" | b"tool_call_id" | b"url" | b"data" | b"file_data" | b"detail"
-    )
 }
 
 /// The body that goes upstream: the client's bytes with each span replaced by its text, as pieces that share
