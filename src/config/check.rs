@@ -5,6 +5,7 @@
 mod catalogue;
 mod gateway;
 mod pem;
+mod scan;
 mod tenants;
 mod upstreams;
 
@@ -50,6 +51,7 @@ pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Fault
         access_log: gateway.access_log,
         telemetry: gateway.telemetry,
         reload: gateway.reload,
+        scan: gateway.scan,
         models: models?,
         pools: pools?,
         tiers: tiers?,

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
+use tollgate_filters::request::scan::Category;
+use tollgate_filters::request::scan::policy::{Mode, Policy};
 
 /// The whole configuration, valid as a whole.
 #[derive(Debug, Clone)]
@@ -24,6 +26,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// `tollgate.yaml: auth`.
     pub auth: Auth,
+    /// `tollgate.yaml: scan`.
+    pub scan: Scan,
     /// `tollgate.yaml: stream`.
     pub stream: Stream,
     /// `tollgate.yaml: cors`.
@@ -155,6 +159,73 @@ pub struct Auth {
     pub failure_delay_max: Duration,
 }
 
+/// `tollgate.yaml: scan`.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    /// What counts and what is done, where nothing else is said.
+    pub policy: Policy,
+    /// Directory of the rule packs; `None` for those built into the program.
+    pub rules: Option<PathBuf>,
+    /// Directory of compiled packs.
+    pub cache: PathBuf,
+    /// Whether the learned layer is asked.
+    pub learned: bool,
+    /// Text of one request that is looked at, bytes.
+    pub budget_bytes: usize,
+    /// What happens to a request with more.
+    pub over_budget: OverBudget,
+    /// What is seen over several requests.
+    pub behaviour: Behaviour,
+}
+
+/// What happens to a request with more text than is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverBudget {
+    /// It is refused.
+    Closed,
+    /// Its beginning and its end are looked at.
+    Open,
+}
+
+/// `tollgate.yaml: scan.behaviour`.
+#[derive(Debug, Clone)]
+pub struct Behaviour {
+    /// The most that is done.
+    pub mode: Mode,
+    /// The same prompt this many times in a row is an attack.
+    pub repeats: u32,
+    /// Earlier prompts with which a prompt is read together.
+    pub prompts: usize,
+    /// How long a conversation is remembered.
+    pub memory: Duration,
+    /// Conversations that are remembered.
+    pub conversations: u64,
+}
+
+/// What a model, a tier or a tenant says otherwise than `scan` of tollgate.yaml.
+#[derive(Debug, Clone)]
+pub struct ScanChange {
+    /// The most that is done.
+    pub mode: Option<Mode>,
+    /// Scores from here on are marked.
+    pub flag_at: Option<f32>,
+    /// Scores from here on are refused.
+    pub block_at: Option<f32>,
+    /// What is done about each category, by its place in [`Category::ALL`].
+    pub categories: Option<[Mode; Category::ALL.len()]>,
+}
+
+/// A rule that does not count for a tenant.
+#[derive(Debug, Clone)]
+pub struct Exemption {
+    /// Id of a rule, or a category.
+    pub rule: String,
+    /// Last day on which it holds.
+    pub until: NaiveDate,
+    /// Why.
+    pub reason: String,
+}
+
 /// `tollgate.yaml: stream`.
 #[derive(Debug, Clone)]
 pub struct Stream {
@@ -239,6 +310,8 @@ pub struct Model {
     pub prices: Prices,
     /// kWh for a million tokens, if known.
     pub energy_kwh_per_million: Option<f64>,
+    /// Prompt security for requests to it, where it differs.
+    pub scan: Option<ScanChange>,
 }
 
 impl Model {
@@ -451,6 +524,8 @@ pub struct Tier {
     pub max_in_flight: Option<u64>,
     /// Output tokens reserved for a request that names no `max_tokens`.
     pub default_max_tokens: u64,
+    /// Prompt security for its tenants, where it differs.
+    pub scan: Option<ScanChange>,
 }
 
 /// Who pays.
@@ -466,6 +541,10 @@ pub struct Tenant {
     pub source_networks: Vec<Network>,
     /// Its keys.
     pub keys: Vec<ApiKey>,
+    /// Prompt security, where it differs.
+    pub scan: Option<ScanChange>,
+    /// Rules that do not count for it.
+    pub scan_exemptions: Vec<Exemption>,
 }
 
 /// An API key, known by its keyed hash.

@@ -132,7 +132,7 @@ impl Kind for Energy {
 }
 
 /// Reports what stands there instead; always `None`.
-fn expected<T>(words: &str, node: &Node, place: &Place, faults: &mut Faults) -> Option<T> {
+pub(crate) fn expected<T>(words: &str, node: &Node, place: &Place, faults: &mut Faults) -> Option<T> {
     let hint = match &node.value {
         Value::Bad => return None,
         Value::Text(text) if text.parse::<f64>().is_ok() => " (remove the quotes)",

@@ -5,6 +5,9 @@
 //! What always holds: the text is never changed; bytes from outside never panic; work is bounded by the length
 //! of the text times a constant, whatever it holds; a finding points at the client's own bytes.
 
+pub mod behaviour;
+pub mod policy;
+
 use std::ops::Range;
 use std::sync::Arc;
 

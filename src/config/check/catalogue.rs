@@ -88,6 +88,7 @@ fn one(
         end_of_support: model.end_of_support.value,
         successor: model.successor.value,
         context_length: model.context_length.value,
+        scan: super::scan::change(model.scan.value, faults),
         energy_kwh_per_million: model.energy_kwh_per_million.value,
     }
 }

@@ -9,7 +9,7 @@ use crate::config::kind::Listed;
 use crate::config::schema::gateway as schema;
 use crate::config::secret::Sources;
 use crate::config::settings::{
-    AccessLog, Admin, Auth, Cors, Limits, Listener, Log, Reload, Server, Stream, Telemetry, Timeouts,
+    AccessLog, Admin, Auth, Cors, Limits, Listener, Log, Reload, Scan, Server, Stream, Telemetry, Timeouts,
     TlsFiles,
 };
 
@@ -27,6 +27,7 @@ pub(super) struct Gateway {
     pub(super) access_log: AccessLog,
     pub(super) telemetry: Telemetry,
     pub(super) reload: Reload,
+    pub(super) scan: Scan,
 }
 
 /// Checks the whole file.
@@ -59,6 +60,7 @@ pub(super) fn settings(file: schema::GatewayFile, sources: &Sources<'_>, faults:
             keep_files: size(access_log.keep_files.value),
         },
         telemetry: Telemetry { server_timing: file.telemetry.value.server_timing.value },
+        scan: super::scan::scan(&file.scan.value, sources, faults),
         reload: Reload { watch_interval: reload.watch.value.then(|| millis(&reload.interval_ms)) },
     }
 }

@@ -1,8 +1,8 @@
 //! `tiers.yaml` and `tenants.yaml`: tenants that belong to a tier, keys that belong to one tenant.
 
-use super::Unique;
 use super::catalogue::Names;
 use super::gateway::values;
+use super::{Unique, scan};
 use crate::config::fault::{At, Faults};
 use crate::config::kind::Listed;
 use crate::config::schema::catalogue as schema;
@@ -21,6 +21,7 @@ pub(super) fn tiers(list: Listed<schema::Tier>, faults: &mut Faults) -> Vec<Tier
             tokens_per_minute: tier.tokens_per_minute.value,
             max_in_flight: tier.max_in_flight.value,
             default_max_tokens: tier.default_max_tokens.value,
+            scan: scan::change(tier.scan.value, faults),
         });
     }
     tiers
@@ -60,7 +61,10 @@ pub(super) fn tenants(
             keys.push(api_key(At { value: key, place }, known, faults));
         }
         let keys: Option<Vec<_>> = keys.into_iter().collect();
+        let change = scan::change(tenant.scan.value, faults);
         tenants.push(keys.map(|keys| Tenant {
+            scan: change,
+            scan_exemptions: tenant.scan_exemptions.value.map(scan::exemptions).unwrap_or_default(),
             name: tenant.name.value,
             tier: tenant.tier.value,
             models: values(tenant.models.value),

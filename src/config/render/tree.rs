@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use ring::digest;
 use serde_json::{Value as Json, json};
+use tollgate_filters::request::scan::Category;
+use tollgate_filters::request::scan::policy::{Mode, Policy};
 
 use crate::config::settings::{
-    AccessLog, AccessLogTarget, Admin, ApiKey, Auth, Cors, Engine, Health, Limits, Listener, Log, Model,
-    Passive, Pool, Prices, Probe, Reload, Retry, Secret, ServedModel, Server, Settings, Stream, Telemetry,
-    Tenant, Tier, Timeouts, TlsFiles, Upstream, UpstreamTimeouts, UpstreamTls,
+    AccessLog, AccessLogTarget, Admin, ApiKey, Auth, Behaviour, Cors, Engine, Exemption, Health, Limits,
+    Listener, Log, Model, OverBudget, Passive, Pool, Prices, Probe, Reload, Retry, Scan, ScanChange, Secret,
+    ServedModel, Server, Settings, Stream, Telemetry, Tenant, Tier, Timeouts, TlsFiles, Upstream,
+    UpstreamTimeouts, UpstreamTls,
 };
 
 /// A part of the settings.
@@ -40,6 +43,7 @@ pub(super) fn of(settings: &Settings) -> Tree {
         limits,
         timeouts,
         auth,
+        scan,
         stream,
         cors,
         log,
@@ -62,6 +66,7 @@ pub(super) fn of(settings: &Settings) -> Tree {
         limits: of_limits(limits),
         timeouts: of_timeouts(timeouts),
         auth: of_auth(auth),
+        scan: of_scan(scan),
         stream: of_stream(stream),
         cors: map! { allow_origins: value(allow_origins) },
         log: map! { level: value(level.to_string().to_ascii_lowercase()) },
@@ -172,6 +177,64 @@ fn of_auth(auth: &Auth) -> Tree {
     }
 }
 
+fn of_scan(scan: &Scan) -> Tree {
+    let Scan { policy, rules, cache, learned, budget_bytes, over_budget, behaviour } = scan;
+    let Policy { mode, flag_at, block_at, categories, system, user, assistant, tool, exempt: _ } = policy;
+    let Behaviour { mode: behaviour_mode, repeats, prompts, memory, conversations } = behaviour;
+    map! {
+        mode: value(mode_name(*mode)),
+        flag_at: value(flag_at),
+        block_at: value(block_at),
+        flag_only: of_categories(categories, Mode::Flag),
+        ignore: of_categories(categories, Mode::Off),
+        roles: map! {
+            system: value(mode_name(*system)),
+            user: value(mode_name(*user)),
+            assistant: value(mode_name(*assistant)),
+            tool: value(mode_name(*tool)),
+        },
+        rules: rules.as_deref().map_or(value(Json::Null), path),
+        cache: path(cache),
+        learned: value(learned),
+        budget_bytes: value(budget_bytes),
+        over_budget: value(match over_budget {
+            OverBudget::Closed => "closed",
+            OverBudget::Open => "open",
+        }),
+        behaviour: map! {
+            mode: value(mode_name(*behaviour_mode)),
+            repeats: value(repeats),
+            prompts: value(prompts),
+            memory_s: value(memory.as_secs()),
+            conversations: value(conversations),
+        },
+    }
+}
+
+fn of_change(change: Option<&ScanChange>) -> Tree {
+    let Some(ScanChange { mode, flag_at, block_at, categories }) = change else { return value(Json::Null) };
+    map! {
+        mode: value(mode.map(mode_name)),
+        flag_at: value(flag_at),
+        block_at: value(block_at),
+        flag_only: categories.as_ref().map_or(value(Json::Null), |modes| of_categories(modes, Mode::Flag)),
+        ignore: categories.as_ref().map_or(value(Json::Null), |modes| of_categories(modes, Mode::Off)),
+    }
+}
+
+fn of_categories(modes: &[Mode; Category::ALL.len()], mode: Mode) -> Tree {
+    let names = Category::ALL.into_iter().zip(modes).filter(|(_, other)| **other == mode);
+    value(names.map(|(category, _)| category.name()).collect::<Vec<_>>())
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Off => "off",
+        Mode::Flag => "flag",
+        Mode::Block => "block",
+    }
+}
+
 fn of_stream(stream: &Stream) -> Tree {
     let Stream { keepalive_comment, keepalive_before_first_byte } = stream;
     map! {
@@ -206,6 +269,7 @@ fn of_model(model: &Model) -> Tree {
         context_length,
         prices,
         energy_kwh_per_million,
+        scan,
     } = model;
     let Prices { input_micro_eur, output_micro_eur, reasoning_micro_eur } = prices;
     let day = |day: &Option<chrono::NaiveDate>| value(day.map(|day| day.to_string()));
@@ -224,6 +288,7 @@ fn of_model(model: &Model) -> Tree {
             reasoning: euros(*reasoning_micro_eur),
         },
         energy_kwh_per_million: value(energy_kwh_per_million),
+        scan: of_change(scan.as_ref()),
     }
 }
 
@@ -325,24 +390,29 @@ fn of_upstream_timeouts(timeouts: &UpstreamTimeouts) -> Tree {
 }
 
 fn of_tier(tier: &Tier) -> Tree {
-    let Tier { name, requests_per_minute, tokens_per_minute, max_in_flight, default_max_tokens } = tier;
+    let Tier { name, requests_per_minute, tokens_per_minute, max_in_flight, default_max_tokens, scan } = tier;
     map! {
         name: value(name),
         requests_per_minute: value(requests_per_minute),
         tokens_per_minute: value(tokens_per_minute),
         max_in_flight: value(max_in_flight),
         default_max_tokens: value(default_max_tokens),
+        scan: of_change(scan.as_ref()),
     }
 }
 
 fn of_tenant(tenant: &Tenant) -> Tree {
-    let Tenant { name, tier, models, source_networks, keys } = tenant;
+    let Tenant { name, tier, models, source_networks, keys, scan, scan_exemptions } = tenant;
     let networks = source_networks.iter().map(|network| format!("{}/{}", network.address, network.prefix));
     map! {
         name: value(name),
         tier: value(tier),
         models: value(models),
         source_networks: value(networks.collect::<Vec<_>>()),
+        scan: of_change(scan.as_ref()),
+        scan_exemptions: list(scan_exemptions, |exemption| exemption.rule.clone(), |Exemption { rule, until, reason }| {
+            map! { rule: value(rule), until: value(until.to_string()), reason: value(reason) }
+        }),
         keys: list(keys, |key| key.id.clone(), |ApiKey { id, hash, models, expires }| {
             map! {
                 id: value(id),

@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::config::kind::{List, Maybe, Tried, Word, section};
+use crate::config::schema::scan::{Exemption, ScanChange};
 use crate::config::secret::SecretWord;
 use crate::config::words::{ANY, Cidr, Date, Energy, Euros, Name, Pattern, Text, Whole};
 
@@ -36,6 +37,8 @@ section! {
         context_length: Maybe<Whole<1, ANY>> = absent "not known";
         /// What tokens cost.
         prices: Prices = "{}";
+        /// Prompt security for requests to this model, where it differs.
+        scan: Maybe<ScanChange> = absent "as tollgate.yaml says";
         /// Energy.
         energy_kwh_per_million: Maybe<Energy> = absent "not known";
     }
@@ -74,6 +77,8 @@ section! {
         max_in_flight: Maybe<Whole<1, ANY>> = absent "no limit";
         /// Output tokens that are reserved for a request without `max_tokens`; the unused part flows back.
         default_max_tokens: Whole<1, 1_000_000_000> = "1024";
+        /// Prompt security for tenants of this tier, where it differs.
+        scan: Maybe<ScanChange> = absent "as tollgate.yaml and the model say";
     }
 }
 
@@ -96,6 +101,10 @@ section! {
         models: List<Pattern> = "['*']";
         /// Networks from which its keys may be used; an empty list is anywhere.
         source_networks: List<Cidr> = "[]";
+        /// Prompt security for this tenant, where it differs.
+        scan: Maybe<ScanChange> = absent "as tollgate.yaml, the model and the tier say";
+        /// Rules that do not count for this tenant, each for a time and a reason.
+        scan_exemptions: Maybe<List<Exemption>> = absent "none";
         /// Its API keys.
         keys: List<ApiKey> = "[]";
     }

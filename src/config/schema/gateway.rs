@@ -25,6 +25,8 @@ section! {
         timeouts: Timeouts = "{}";
         /// How API keys are checked.
         auth: Tried<Auth> = required;
+        /// What is done about prompts that attack.
+        scan: super::scan::Scan = "{}";
         /// How event streams are kept alive.
         stream: Stream = "{}";
         /// Calls from web pages.

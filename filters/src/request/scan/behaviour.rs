@@ -1,0 +1,223 @@
+//! Layer 3: what only a run of prompts shows. A [`History`] remembers one conversation of one key: how often the last
+//! prompt came in a row, what was left open at the ends of the last prompts ("ignore the" now, "previous instructions"
+//! next, with a harmless question between), and what the refused ones looked like. It keeps hashes and the places of
+//! rule words; no prompt.
+//!
+//! Read together: a prompt is read as if each of the last prompts stood directly before it, alone or as the end of a
+//! chain. What is found then and in neither part alone is an attack in pieces. A harmless prompt between the pieces
+//! does not part them, because chains skip it; and a harmless prompt rarely ends a word or two into an attack, so
+//! little is found that is not there.
+//!
+//! Bounds: at most [`MOST_CHAINS`] chains of [`MOST_EVENTS`] words a prompt, and as many prompts as the settings say.
+//! Time is passed in. One conversation is used by one request at a time; the caller holds the lock.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::policy::Action;
+
+mod sketch;
+
+pub use sketch::{Sketch, text_hash};
+
+/// A rule word in a text: which one (a concept in a language), and how many bytes after the beginning it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// The concept and language, as the patterns number them.
+    pub word: u32,
+    /// Where it ends.
+    pub end: u32,
+}
+
+/// Bytes around a seam that are read together. Rules reach 40 characters by default; scripts of three bytes a
+/// character need more.
+const REACH: u32 = 240;
+/// Chains that one prompt leaves behind: its own end, and that end after what came before.
+const MOST_CHAINS: usize = 6;
+/// Rule words of one chain.
+const MOST_EVENTS: usize = 24;
+/// Refused prompts that are remembered.
+const MOST_REFUSED: usize = 4;
+/// Share of words in common from which a prompt is a variation of another.
+const VARIATION: f32 = 0.6;
+/// Marked or refused prompts in memory from which the next mark is one too many.
+const TOO_MANY: f32 = 3.0;
+
+/// How a history is kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// The same prompt this many times in a row is an attack.
+    pub repeats: u32,
+    /// Earlier prompts with which a prompt is read together.
+    pub prompts: usize,
+    /// Half of what is held against a conversation is forgotten in this time.
+    pub half_life: Duration,
+}
+
+/// One prompt, as the other layers saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// Hash of its normalised text; see [`text_hash`].
+    pub hash: u64,
+    /// Its normalised text, for what must be compared with a refused one. Not kept.
+    pub text: &'a str,
+    /// Its rule words in the order of their ends.
+    pub events: &'a [Event],
+    /// What its own score came to.
+    pub action: Action,
+}
+
+/// What the run of prompts shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pattern {
+    /// The same prompt again and again.
+    Repeated {
+        /// How many times in a row.
+        times: u32,
+    },
+    /// A rule, by its number, that this prompt and earlier ones satisfy together.
+    Pieces {
+        /// The rule.
+        rule: u32,
+    },
+    /// Nearly a prompt that was refused.
+    Variation,
+    /// Marked once more after several marks.
+    Escalation,
+}
+
+/// What one conversation has left behind.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    last_hash: u64,
+    times: u32,
+    ends: VecDeque<Vec<Chain>>,
+    refused: VecDeque<(u64, Sketch)>,
+    heat: f32,
+    heat_at: Duration,
+}
+
+/// Rule words near an end, each with its distance to it.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Chain {
+    events: Vec<Event>,
+}
+
+impl Chain {
+    /// These words with `events` after them, as one text. Words beyond reach of the seam are left out.
+    fn join(&self, events: &[Event]) -> Vec<Event> {
+        let before = self.events.iter().map(|event| Event { word: event.word, end: REACH - event.end });
+        let after = events.iter().take_while(|event| event.end <= REACH).take(MOST_EVENTS);
+        before.chain(after.map(|event| Event { word: event.word, end: REACH + event.end })).collect()
+    }
+
+    /// The end of a text of `length` bytes.
+    fn end_of(events: &[Event], length: u32) -> Self {
+        let near = events.iter().filter(|event| length.saturating_sub(event.end) <= REACH);
+        let distance = |event: &Event| Event { word: event.word, end: length.saturating_sub(event.end) };
+        let near: Vec<Event> = near.map(distance).collect();
+        let skip = near.len().saturating_sub(MOST_EVENTS);
+        Self { events: near[skip..].to_vec() }
+    }
+}
+
+impl History {
+    /// Takes note of a prompt and tells what it shows together with the earlier ones. `rules_in` gives the numbers of
+    /// the rules that a sequence of rule words satisfies.
+    ///
+    /// # Cost
+    /// Nothing is allocated for a prompt without rule words near its ends, in a conversation without refusals.
+    pub fn observe(
+        &mut self,
+        seen: &Seen<'_>,
+        settings: &Settings,
+        now: Duration,
+        mut rules_in: impl FnMut(&[Event]) -> Vec<u32>,
+    ) -> Vec<Pattern> {
+        let mut patterns = Vec::new();
+        self.times = if self.last_hash == seen.hash { self.times.saturating_add(1) } else { 1 };
+        self.last_hash = seen.hash;
+        if self.times >= settings.repeats {
+            patterns.push(Pattern::Repeated { times: self.times });
+        }
+        if self.times == 1 && settings.prompts > 0 && !seen.events.is_empty() {
+            let found = self.read_together(seen, settings.prompts, &mut rules_in);
+            patterns.extend(found.into_iter().map(|rule| Pattern::Pieces { rule }));
+        }
+        self.weigh(seen, settings, now, &mut patterns);
+        patterns
+    }
+
+    /// Says that the prompt observed last was refused after all, by what was found in it and its forerunners.
+    pub fn refuse_last(&mut self, seen: &Seen<'_>) {
+        if !self.refused.iter().any(|(hash, _)| *hash == seen.hash) {
+            self.refused.truncate(MOST_REFUSED - 1);
+            self.refused.push_front((seen.hash, Sketch::of(seen.text)));
+        }
+        // The pieces have done their work; what follows begins anew.
+        self.ends.clear();
+    }
+
+    fn read_together(
+        &mut self,
+        seen: &Seen<'_>,
+        prompts: usize,
+        rules_in: &mut impl FnMut(&[Event]) -> Vec<u32>,
+    ) -> Vec<u32> {
+        let length = u32::try_from(seen.text.len()).unwrap_or(u32::MAX);
+        let own_end = Chain::end_of(seen.events, length);
+        let mut left = vec![own_end];
+        let mut found = Vec::new();
+        let mut alone: Option<Vec<u32>> = None;
+        for chain in self.ends.iter().flatten() {
+            if seen.events[0].end > REACH {
+                break;
+            }
+            let joined = chain.join(seen.events);
+            let mut rules = rules_in(&joined);
+            if !rules.is_empty() {
+                let alone = alone.get_or_insert_with(|| rules_in(seen.events));
+                let before = rules_in(&chain.join(&[]));
+                rules.retain(|rule| !alone.contains(rule) && !before.contains(rule) && !found.contains(rule));
+                found.extend(rules);
+            }
+            // Only a prompt short enough to be a piece itself lets a chain go on through it.
+            if length <= REACH && left.len() < MOST_CHAINS {
+                let end = Chain::end_of(&joined, REACH + length);
+                if !left.contains(&end) {
+                    left.push(end);
+                }
+            }
+        }
+        left.retain(|chain| !chain.events.is_empty());
+        if !left.is_empty() {
+            self.ends.truncate(prompts.saturating_sub(1));
+            self.ends.push_front(left);
+        }
+        found
+    }
+
+    fn weigh(&mut self, seen: &Seen<'_>, settings: &Settings, now: Duration, patterns: &mut Vec<Pattern>) {
+        if !self.refused.is_empty() && seen.action < Action::Block {
+            let is_new = self.refused.iter().all(|(hash, _)| *hash != seen.hash);
+            if is_new {
+                let sketch = Sketch::of(seen.text);
+                if self.refused.iter().any(|(_, other)| sketch.likeness(other) >= VARIATION) {
+                    patterns.push(Pattern::Variation);
+                }
+            }
+        }
+        let passed = now.saturating_sub(self.heat_at).as_secs_f32();
+        self.heat *= (-passed / settings.half_life.as_secs_f32().max(1.0)).exp2();
+        self.heat_at = now;
+        if seen.action >= Action::Flag {
+            if self.heat >= TOO_MANY - 0.5 {
+                patterns.push(Pattern::Escalation);
+            }
+            self.heat += 1.0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! `scan`: thresholds in order, categories in one list only, exemptions that name something.
+
+use std::time::Duration;
+
+use tollgate_filters::request::scan::Category;
+use tollgate_filters::request::scan::policy::{Mode, Policy};
+
+use super::{size, small};
+use crate::config::fault::{At, Faults};
+use crate::config::kind::Listed;
+use crate::config::schema::scan as schema;
+use crate::config::secret::Sources;
+use crate::config::settings::{Behaviour, Exemption, Scan, ScanChange};
+
+/// Checks and converts `scan` of tollgate.yaml.
+pub(super) fn scan(scan: &schema::Scan, sources: &Sources<'_>, faults: &mut Faults) -> Scan {
+    if scan.flag_at.value > scan.block_at.value {
+        faults.push(&scan.flag_at.place, "expected at most block_at: what is refused is marked as well");
+    }
+    let rules = match &scan.rules.value {
+        Some(rules) => Some(sources.dir.join(rules)),
+        None => Some(sources.dir.join("rules")).filter(|rules| rules.is_dir()),
+    };
+    let roles = &scan.roles.value;
+    let behaviour = &scan.behaviour.value;
+    Scan {
+        policy: Policy {
+            mode: scan.mode.value,
+            flag_at: scan.flag_at.value,
+            block_at: scan.block_at.value,
+            categories: categories(&scan.flag_only.value, &scan.ignore.value, faults),
+            system: roles.system.value,
+            user: roles.user.value,
+            assistant: roles.assistant.value,
+            tool: roles.tool.value,
+            exempt: Vec::new(),
+        },
+        rules,
+        cache: scan.cache.value.clone(),
+        learned: scan.learned.value,
+        budget_bytes: size(scan.budget_bytes.value),
+        over_budget: scan.over_budget.value,
+        behaviour: Behaviour {
+            mode: behaviour.mode.value,
+            repeats: small(behaviour.repeats.value),
+            prompts: size(behaviour.prompts.value),
+            memory: Duration::from_secs(behaviour.memory_s.value),
+            conversations: behaviour.conversations.value,
+        },
+    }
+}
+
+/// Checks and converts what a model, a tier or a tenant says otherwise.
+pub(super) fn change(change: Option<schema::ScanChange>, faults: &mut Faults) -> Option<ScanChange> {
+    let change = change?;
+    Some(ScanChange {
+        mode: change.mode.value,
+        flag_at: change.flag_at.value,
+        block_at: change.block_at.value,
+        categories: match (change.flag_only.value, change.ignore.value) {
+            (None, None) => None,
+            (flag_only, ignore) => {
+                let none = || Listed { items: Vec::new(), lost: Vec::new() };
+                Some(categories(&flag_only.unwrap_or_else(none), &ignore.unwrap_or_else(none), faults))
+            }
+        },
+    })
+}
+
+/// Checks and converts a tenant's exemptions.
+pub(super) fn exemptions(list: Listed<schema::Exemption>) -> Vec<Exemption> {
+    let convert = |At { value: exemption, .. }: At<schema::Exemption>| Exemption {
+        rule: exemption.rule.value,
+        until: exemption.until.value,
+        reason: exemption.reason.value,
+    };
+    list.items.into_iter().map(convert).collect()
+}
+
+/// What is done about each category, by its place in `Category::ALL`.
+fn categories(
+    flag_only: &Listed<Category>,
+    ignore: &Listed<Category>,
+    faults: &mut Faults,
+) -> [Mode; Category::ALL.len()] {
+    for both in flag_only.items.iter().filter(|one| ignore.items.iter().any(|other| other.value == one.value))
+    {
+        faults.push(&both.place, format!("{} is in `ignore` too", both.value.name()));
+    }
+    Category::ALL.map(|category| {
+        let is_in = |list: &Listed<Category>| list.items.iter().any(|item| item.value == category);
+        match () {
+            () if is_in(ignore) => Mode::Off,
+            () if is_in(flag_only) => Mode::Flag,
+            () => Mode::Block,
+        }
+    })
+}
