@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod health;
+pub mod histories;
 pub mod metrics;
 pub mod proxy;
 pub mod record;

@@ -27,6 +27,8 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     refusals: IntCounterVec,
+    scans: IntCounterVec,
+    scan_rules: IntCounterVec,
     tokens: IntCounterVec,
     cost: CounterVec,
     energy: CounterVec,
@@ -75,6 +77,18 @@ impl Metrics {
                 &["tenant", "model", "endpoint", "status", "outcome"],
             )?,
             refusals: counter(r, "tollgate_refusals_total", "Error answers by their code.", &["code"])?,
+            scans: counter(
+                r,
+                "tollgate_scans_total",
+                "Prompts by what the scanner made of them: allow, flag, block, exempt; off where it did not look.",
+                &["tenant", "verdict"],
+            )?,
+            scan_rules: counter(
+                r,
+                "tollgate_scan_rules_total",
+                "Prompts in which a rule counted, by the rule's id.",
+                &["rule"],
+            )?,
             tokens: counter(
                 r,
                 "tollgate_tokens_total",
@@ -183,6 +197,12 @@ impl Metrics {
             if tokens > 0 {
                 self.tokens.with_label_values(&[tenant, model, kind, source]).inc_by(tokens);
             }
+        }
+        if record.request_bytes > 0 {
+            self.scans.with_label_values(&[tenant, record.scan]).inc();
+        }
+        for rule in &record.scan_rules {
+            self.scan_rules.with_label_values(&[rule.as_ref()]).inc();
         }
         if record.cost_eur.0 > 0 {
             self.cost.with_label_values(&[tenant, model]).inc_by(record.cost_eur.0 as f64 / 1e12);

@@ -134,6 +134,15 @@ pub struct Record {
     pub output_tokens_per_second: Option<f64>,
     /// Headers read → end, milliseconds.
     pub duration_ms: f64,
+    /// What the scanner made of the prompt: `allow`, `flag`, `block`; `off` where it did not look; `exempt` where an
+    /// exemption kept a rule from counting.
+    pub scan: &'static str,
+    /// The score, where it is above 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scan_score: Option<f32>,
+    /// The rules that counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scan_rules: Vec<std::sync::Arc<str>>,
     /// Bytes of the request body.
     pub request_bytes: u64,
     /// Bytes of the answer's body.

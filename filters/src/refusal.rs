@@ -3,7 +3,11 @@
 //! not compile until it has an answer. Messages say what was wrong, what was allowed and what to do, and never
 //! repeat prompt text or secrets.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::request::body::Place;
 
 /// Why a request is not, or no longer, answered by a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +34,13 @@ pub enum Refusal {
         limit: u64,
         /// Tokens that were asked for.
         asked: u64,
+    },
+    /// The scanner found an attack.
+    PromptBlocked {
+        /// The text.
+        place: Place,
+        /// The rule that says the most.
+        rule: Arc<str>,
     },
     // 401, 403
     /// Missing, unknown, expired or revoked key: one answer for all.
@@ -60,6 +71,8 @@ pub enum Refusal {
     BodyTimeout(Duration),
     /// The body is over the cap, in bytes.
     RequestTooLarge(usize),
+    /// The request has more text than the scanner looks at, in bytes.
+    TooMuchText(usize),
     /// The body is of a type or coding that cannot be read.
     UnsupportedMediaType(&'static str),
     /// The header section is over the cap, in bytes.
@@ -116,7 +129,7 @@ pub struct Answer {
     /// `error.code`
     pub code: &'static str,
     /// `error.param`
-    pub param: Option<&'static str>,
+    pub param: Option<Cow<'static, str>>,
     /// `error.message`
     pub message: String,
     /// `retry-after` and `retry-after-ms`
@@ -150,7 +163,7 @@ impl Refusal {
                 format!("The request body is not a multipart form that can be read: {what}."),
             ),
             Self::MissingModel => Answer {
-                param: Some("model"),
+                param: Some("model".into()),
                 ..invalid(
                     400,
                     "missing_model",
@@ -159,7 +172,7 @@ impl Refusal {
                 )
             },
             Self::UnsupportedValue { param, message } => {
-                Answer { param: Some(param), ..invalid(400, "unsupported_value", message.clone()) }
+                Answer { param: Some((*param).into()), ..invalid(400, "unsupported_value", message.clone()) }
             }
             Self::ContextLengthExceeded { limit, asked } => invalid(
                 400,
@@ -169,6 +182,17 @@ impl Refusal {
                      in prompt and answer together. Shorten the prompt or lower max_tokens."
                 ),
             ),
+            Self::PromptBlocked { place, rule } => Answer {
+                param: Some(place.to_string().into()),
+                ..invalid(
+                    400,
+                    "prompt_blocked",
+                    format!(
+                        "The prompt was refused by the rule `{rule}` of this service's prompt security. Rephrase \
+                         {place}, or give the rule and the request's id (x-request-id) to your administrator."
+                    ),
+                )
+            },
             Self::InvalidApiKey => invalid(
                 401,
                 "invalid_api_key",
@@ -182,7 +206,7 @@ impl Refusal {
                     .to_owned(),
             ),
             Self::ModelNotFound(model) => Answer {
-                param: Some("model"),
+                param: Some("model".into()),
                 ..invalid(
                     404,
                     "model_not_found",
@@ -213,7 +237,7 @@ impl Refusal {
                     |successor| format!("Use `{successor}` instead."),
                 );
                 Answer {
-                    param: Some("model"),
+                    param: Some("model".into()),
                     ..invalid(
                         410,
                         "model_retired",
@@ -236,6 +260,14 @@ impl Refusal {
                 413,
                 "request_too_large",
                 format!("The request body is larger than the {limit} bytes allowed. Send a smaller one."),
+            ),
+            Self::TooMuchText(limit) => invalid(
+                413,
+                "request_too_large",
+                format!(
+                    "The request holds more text than the {limit} bytes that prompt security can look at. Send less \
+                     text at a time."
+                ),
             ),
             Self::UnsupportedMediaType(expected) => invalid(
                 415,

@@ -88,6 +88,9 @@ impl RequestCtx {
             itl_mean_ms: None,
             output_tokens_per_second: None,
             duration_ms: 0.0,
+            scan: "off",
+            scan_score: None,
+            scan_rules: Vec::new(),
             request_bytes: 0,
             answer_bytes: 0,
         };

@@ -132,6 +132,7 @@ fn from_form(form: &multipart::Form) -> Prompt {
         texts: Vec::new(),
         text_chars: 0,
         token_ids: 0,
+        user: None,
         has_required_key: true,
     }
 }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::endpoint::Endpoint;
 use crate::json::{JsonError, Kind, Reader, Str};
 use crate::refusal::Refusal;
+use crate::request::scan::behaviour::text_hash;
 
 pub use texts::{Place, Text};
 use texts::{Texts, role_of_key};
@@ -41,6 +42,8 @@ pub struct Prompt {
     pub text_chars: u64,
     /// Tokens given as numbers.
     pub token_ids: u64,
+    /// A hash of whom the client calls the user (`safety_identifier` or `user`), where it does.
+    pub user: Option<u64>,
     /// Whether the endpoint's own key (`messages`, `prompt`, `input`) is there.
     pub has_required_key: bool,
 }
@@ -99,6 +102,7 @@ struct Found<'a> {
     max_output: Option<u64>,
     choices: u64,
     texts: Texts,
+    user: Option<u64>,
     has_required_key: bool,
 }
 
@@ -132,6 +136,9 @@ fn read_object<'a>(reader: &mut Reader<'a>, endpoint: Endpoint, found: &mut Foun
             }
             "n" => found.choices = found.choices.max(read_count(reader, "n")?.unwrap_or(1)),
             "best_of" => found.choices = found.choices.max(read_count(reader, "best_of")?.unwrap_or(1)),
+            "user" | "safety_identifier" if reader.peek()? == Kind::String => {
+                found.user = Some(text_hash(&reader.string()?.value()));
+            }
             other if let Some((key, role)) = role_of_key(other) => found.texts.read(reader, key, role)?,
             other if decides_in_another_case(other) => {
                 return Err(Fault::Refused(Refusal::UnsupportedValue {
@@ -283,6 +290,7 @@ impl<'a> Found<'a> {
             texts: self.texts.texts,
             text_chars: self.texts.chars,
             token_ids: self.texts.numbers,
+            user: self.user,
             has_required_key,
         })
     }
