@@ -6,7 +6,11 @@
 //! of the text times a constant, whatever it holds; a finding points at the client's own bytes.
 
 pub mod behaviour;
+mod matcher;
+pub mod pack;
+pub mod pattern;
 pub mod policy;
+mod reference;
 
 use std::ops::Range;
 use std::sync::Arc;

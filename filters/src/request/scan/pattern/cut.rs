@@ -1,0 +1,127 @@
+//! Atom as written → the literal to look for and the words around it.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::super::pack::{Languages, LinkedAtom};
+use super::lexicon::{Joint, Phrase, Word, is_apostrophe};
+
+/// The longest atom. A stream keeps as much of its text for phrases that chunks cut in two.
+const MAX_BYTES: usize = 200;
+
+/// An atom, cut at its spaces and apostrophes.
+#[derive(Debug, Clone)]
+pub(super) struct Cut {
+    pub(super) concept: u16,
+    pub(super) languages: Languages,
+    /// Its longest word.
+    pub(super) literal: Box<[u8]>,
+    pub(super) bounded_start: bool,
+    pub(super) bounded_end: bool,
+    /// The words around that one, if there are any.
+    pub(super) phrase: Option<Phrase>,
+}
+
+impl Cut {
+    /// # Errors
+    /// What is wrong with the atom.
+    pub(super) fn new<'p>(
+        atom: &'p LinkedAtom,
+        normalise: impl Fn(&'p str) -> Cow<'p, str>,
+    ) -> Result<Self, String> {
+        let text = atom.text.trim();
+        let (open_start, text) = text.strip_prefix('*').map_or((false, text), |rest| (true, rest));
+        let (open_end, text) = text.strip_suffix('*').map_or((false, text), |rest| (true, rest));
+        let text = normalise(text);
+        let mut words = words(&text);
+        let longest = words.iter().enumerate().max_by_key(|(_, word)| word.bytes.len());
+        let Some((index, _)) = longest else {
+            return Err(format!("nothing is left of the atom {:?} once it is normalised", atom.text));
+        };
+        if text.len() > MAX_BYTES {
+            return Err(format!("expected an atom of at most {MAX_BYTES} bytes, found {}", text.len()));
+        }
+        if text.contains('*') {
+            return Err(format!("expected `*` at an end of the atom {:?} only", atom.text));
+        }
+        let letters = text.chars().filter(|letter| letter.is_alphanumeric()).count();
+        if letters < 2 && text.len() < 3 {
+            return Err(format!("the atom {:?} is too short: it would be found everywhere", atom.text));
+        }
+        let starts_word = |word: &Word| word.bytes.first().is_some_and(u8::is_ascii_alphanumeric);
+        let ends_word = |word: &Word| word.bytes.last().is_some_and(u8::is_ascii_alphanumeric);
+        let bounded_start = !open_start && words.first().is_some_and(starts_word);
+        let bounded_end = !open_end && words.last().is_some_and(ends_word);
+        if words.len() == 1 {
+            let literal = words.remove(0).bytes;
+            let (concept, languages) = (atom.concept, atom.languages);
+            return Ok(Self { concept, languages, literal, bounded_start, bounded_end, phrase: None });
+        }
+        // Each word carries the joint before it; the words before the literal need the one after them.
+        let mut after = words.split_off(index);
+        let anchor = after.remove(0);
+        let mut joints = words.iter().map(|word| word.joint).skip(1).collect::<Vec<_>>();
+        joints.push(anchor.joint);
+        let mut before = words;
+        for (word, joint) in before.iter_mut().zip(joints) {
+            word.joint = joint;
+        }
+        before.reverse();
+        Ok(Self {
+            concept: atom.concept,
+            languages: atom.languages,
+            bounded_start: if before.is_empty() { bounded_start } else { starts_word(&anchor) },
+            bounded_end: if after.is_empty() { bounded_end } else { ends_word(&anchor) },
+            literal: anchor.bytes,
+            phrase: Some(Phrase { before, after, bounded_start, bounded_end }),
+        })
+    }
+}
+
+fn words(text: &str) -> Vec<Word> {
+    let mut words = Vec::new();
+    for spaced in text.split_whitespace() {
+        let mut joint = Joint::Space;
+        for piece in spaced.split(is_apostrophe) {
+            if !piece.is_empty() {
+                words.push(Word { bytes: piece.to_ascii_lowercase().into_bytes().into_boxed_slice(), joint });
+            }
+            joint = Joint::Apostrophe;
+        }
+    }
+    words
+}
+
+/// Atoms that say the same, merged: the same words of the same concept under several languages, and words that
+/// begin with another one of the concept whose end is open. Less is looked for, and nothing is reported twice.
+pub(super) fn merge(cuts: Vec<Cut>) -> Vec<Cut> {
+    let mut merged: Vec<Cut> = Vec::new();
+    let mut known: HashMap<(u16, Box<[u8]>, bool, bool, Option<Phrase>), usize> = HashMap::new();
+    for cut in cuts {
+        let key = (cut.concept, cut.literal.clone(), cut.bounded_start, cut.bounded_end, cut.phrase.clone());
+        match known.get(&key) {
+            Some(index) => merged[*index].languages = merged[*index].languages.or(cut.languages),
+            None => {
+                known.insert(key, merged.len());
+                merged.push(cut);
+            }
+        }
+    }
+    let mut stems: HashMap<u16, Vec<(Box<[u8]>, bool, Languages)>> = HashMap::new();
+    for cut in merged.iter().filter(|cut| cut.phrase.is_none() && !cut.bounded_end) {
+        let of_concept = stems.entry(cut.concept).or_default();
+        of_concept.push((cut.literal.clone(), cut.bounded_start, cut.languages));
+    }
+    for cut in &mut merged {
+        for (stem, bounded_start, languages) in stems.get(&cut.concept).into_iter().flatten() {
+            let is_longer =
+                cut.literal.len() > stem.len() || (cut.bounded_end && cut.literal.len() == stem.len());
+            let begins_so = cut.literal.starts_with(stem) && (!bounded_start || cut.bounded_start);
+            if cut.phrase.is_none() && is_longer && begins_so {
+                cut.languages = cut.languages.without(*languages);
+            }
+        }
+    }
+    merged.retain(|cut| !cut.languages.is_empty());
+    merged
+}

@@ -1,0 +1,410 @@
+//! Atoms near each other → rules. What an atom's place is, for all of this, is where it *ends*.
+//!
+//! A rule fires in a text if, in one of its languages, there is a **chain**: one atom of each of its concepts, in
+//! the order of their ends (in the rule's own order, where that counts), each ending at most `gap` characters
+//! after the one before it and beginning after that one's end. A concept that a rule names twice needs two
+//! atoms. An atom of an `unless` concept forbids every chain that it ends in, or ends at most `gap` characters
+//! before the first atom's end of. Characters are counted as bytes times the width of the language's script.
+//!
+//! For each combination of concepts only the chain that ends last is kept: a later one can be extended by
+//! whatever could extend an earlier one, except by an atom that overlaps its last. That exception is left as it
+//! is: it makes the definition this program's, and the same for every engine.
+//!
+//! Cost: a text's atoms are collected first. A rule is looked at only if its rarest concept is there (rarest by
+//! the packs, so one list lookup), then only if all are, and then only around the atoms of the concept that is
+//! rarest in this text. So harmless text costs little more than writing its atoms down, and no text costs more
+//! than the atoms near each other times the rules that name them.
+
+use super::super::pack::{Languages, LinkedRule, MAX_CONCEPTS, Trigger};
+use super::super::{Role, View};
+use crate::request::scan::pack::{Roles, Views};
+
+/// Atoms kept before they are judged. More than any prompt has; longer texts are judged piece by piece.
+const MAX_EVENTS: usize = 1 << 14;
+
+/// The bit of an `unless` concept in [`Workspace::colours`]; those below it are the concepts of the rule.
+const FORBIDS: u8 = 1 << 7;
+
+/// An atom that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    pub(crate) concept: u16,
+    pub(crate) languages: Languages,
+}
+
+/// What is being scanned: rules for other views and roles stay silent.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject {
+    /// The views that the text is, two for ASCII: raw and normalised.
+    pub views: Views,
+    /// Who wrote it.
+    pub role: Role,
+}
+
+impl Subject {
+    /// One view of a text of this role.
+    #[must_use]
+    pub fn new(view: View, role: Role) -> Self {
+        Self { views: Views::only(view), role }
+    }
+}
+
+/// A rule that fired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hit {
+    /// Its number.
+    pub rule: u32,
+    /// Where its first atom begins, in bytes of the scanned view.
+    pub start: u32,
+    /// Where its last atom ends.
+    pub end: u32,
+}
+
+/// The rules that are made of concepts.
+#[derive(Debug, Default)]
+pub(crate) struct Proximity {
+    rules: Vec<Compiled>,
+    /// For each concept, the rules that are asked when it is found: those of which it is the rarest.
+    keyed: Vec<Vec<u32>>,
+    /// How far before its last atom a chain, and what forbids it, can reach.
+    reach: u32,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    number: u32,
+    concepts: Vec<u16>,
+    unless: Vec<u16>,
+    languages: Languages,
+    ordered: Languages,
+    gap: u32,
+    views: Views,
+    roles: Roles,
+}
+
+impl Proximity {
+    /// `rarity` is larger the rarer a concept is likely to be.
+    pub(crate) fn new(rules: &[LinkedRule], rarity: &[usize]) -> Self {
+        let mut made = Self { keyed: vec![Vec::new(); rarity.len()], ..Self::default() };
+        for (number, rule) in (0..).zip(rules) {
+            let Trigger::Proximity { concepts, unless, ordered, gap } = &rule.trigger else { continue };
+            let Some(key) = concepts.iter().max_by_key(|concept| rarity[usize::from(**concept)]) else {
+                continue;
+            };
+            made.keyed[usize::from(*key)].push(u32::try_from(made.rules.len()).unwrap_or(u32::MAX));
+            let widest = rule.languages.each().map(Languages::bytes_per_letter).max().unwrap_or(1);
+            let steps = u32::try_from(concepts.len()).unwrap_or(1);
+            made.reach = made.reach.max(gap * widest * steps);
+            made.rules.push(Compiled {
+                number,
+                concepts: concepts.clone(),
+                unless: unless.clone(),
+                languages: rule.languages,
+                ordered: *ordered,
+                gap: *gap,
+                views: rule.views,
+                roles: rule.roles,
+            });
+        }
+        made
+    }
+
+    /// Judges what has been collected. Every rule fires once in a text, at the earliest end.
+    pub(crate) fn settle(&self, found: &mut Workspace, subject: Subject, hits: &mut Vec<Hit>) {
+        found.index();
+        for at in 0..found.touched.len() {
+            for index in &self.keyed[usize::from(found.touched[at])] {
+                let rule = &self.rules[*index as usize];
+                if !rule.views.meets(subject.views)
+                    || !rule.roles.has(subject.role)
+                    || found.fired[*index as usize] == found.text
+                {
+                    continue;
+                }
+                if let Some((start, end)) = rule.fires(found) {
+                    found.fired[*index as usize] = found.text;
+                    hits.push(Hit { rule: rule.number, start, end });
+                }
+            }
+        }
+    }
+}
+
+impl Compiled {
+    fn fires(&self, found: &mut Workspace) -> Option<(u32, u32)> {
+        let mut there = self.languages;
+        let mut shared = Languages::ANY;
+        let mut rarest = (u32::MAX, 0);
+        for concept in &self.concepts {
+            let seen = found.seen(*concept)?;
+            there = there.and(seen.in_any);
+            shared = shared.and(seen.in_all);
+            rarest = rarest.min((seen.count, seen.first));
+        }
+        if there.is_empty() {
+            return None;
+        }
+        for concept in &self.unless {
+            shared = shared.and(found.seen(*concept).map_or(Languages::ANY, |seen| seen.in_all));
+        }
+        found.paint(self, true);
+        let mut best: Option<(u32, u32)> = None;
+        while let Some(language) = there.each().next() {
+            // Languages that every atom belongs to see the same text, if they also count alike.
+            let alike = if self.ordered.and(language).is_empty() {
+                Languages::ANY.without(self.ordered)
+            } else {
+                self.ordered
+            };
+            let same = if shared.and(language).is_empty() {
+                language
+            } else {
+                shared.and(alike).and(language.as_wide())
+            };
+            there = there.without(same.or(language));
+            let chain = self.first_chain(found, language, rarest.1);
+            best = match (best, chain) {
+                (Some(one), Some(other)) if other.1 < one.1 => Some(other),
+                (one, other) => one.or(other),
+            };
+        }
+        found.paint(self, false);
+        best
+    }
+
+    /// The chain that ends first. `key` is the first atom of the concept that is rarest here.
+    fn first_chain(&self, found: &mut Workspace, language: Languages, mut key: u32) -> Option<(u32, u32)> {
+        let gap = self.gap * language.bytes_per_letter();
+        let steps = u32::try_from(self.concepts.len()).unwrap_or(1);
+        let reach = gap * (steps - 1);
+        while key != NONE {
+            let first = found.events[key as usize].end;
+            let mut until = first.saturating_add(reach);
+            let mut from = key as usize;
+            // What a chain with this atom can begin with, and what can forbid it.
+            let oldest = first.saturating_sub(reach + gap);
+            while from > 0 && found.events[from - 1].end >= oldest {
+                from -= 1;
+            }
+            key = found.next[key as usize];
+            while key != NONE && found.events[key as usize].end <= until.saturating_add(reach + gap) {
+                until = found.events[key as usize].end.saturating_add(reach);
+                key = found.next[key as usize];
+            }
+            let chains = Chains::new(self, language, gap, first.saturating_sub(reach));
+            if let Some(chain) = chains.first(&found.events[from..], until, &found.colours) {
+                return Some(chain);
+            }
+        }
+        None
+    }
+}
+
+/// The chains that end last, for every combination of a rule's concepts.
+struct Chains {
+    /// `(start, end)` by set of concepts; `end` is 0 where there is none.
+    latest: [(u32, u32); 1 << MAX_CONCEPTS],
+    whole: usize,
+    is_ordered: bool,
+    language: Languages,
+    gap: u32,
+    /// Where chains may begin.
+    since: u32,
+    /// Where the last atom of an `unless` concept ended.
+    forbidden: Option<u32>,
+}
+
+impl Chains {
+    fn new(rule: &Compiled, language: Languages, gap: u32, since: u32) -> Self {
+        Self {
+            latest: [(0, 0); 1 << MAX_CONCEPTS],
+            whole: (1 << rule.concepts.len()) - 1,
+            is_ordered: !rule.ordered.and(language).is_empty(),
+            language,
+            gap,
+            since,
+            forbidden: None,
+        }
+    }
+
+    fn first(mut self, events: &[Event], until: u32, colours: &[u8]) -> Option<(u32, u32)> {
+        let mut at = 0;
+        while let Some(first) = events.get(at)
+            && first.end <= until
+        {
+            let ties = events[at..].iter().take_while(|event| event.end == first.end).count();
+            let group = &events[at..at + ties];
+            at += ties;
+            let mine = |event: &&Event| !event.languages.and(self.language).is_empty();
+            if group.iter().filter(mine).any(|event| colours[usize::from(event.concept)] & FORBIDS != 0) {
+                self.latest[..=self.whole].fill((0, 0));
+                self.forbidden = Some(first.end);
+                continue;
+            }
+            for event in group {
+                let colours = colours[usize::from(event.concept)];
+                if colours != 0 && !event.languages.and(self.language).is_empty() {
+                    self.extend(event, usize::from(colours));
+                }
+            }
+            let (start, end) = self.latest[self.whole];
+            if end != 0 {
+                return Some((start, end));
+            }
+        }
+        None
+    }
+
+    fn extend(&mut self, event: &Event, colours: usize) {
+        let may_begin = event.end >= self.since
+            && self.forbidden.is_none_or(|forbidden| event.end - forbidden > self.gap);
+        // From the largest set down, so that an atom never follows itself.
+        for set in (1..=self.whole).rev() {
+            let mut last = set & colours;
+            if self.is_ordered {
+                // Only the first few concepts make a set, and only the last of them may come now.
+                last &= if (set + 1).is_power_of_two() { (set + 1) >> 1 } else { 0 };
+            }
+            let mut start = None;
+            while last != 0 {
+                let concept = last & last.wrapping_neg();
+                last ^= concept;
+                let before = set ^ concept;
+                let (begun, ended) = self.latest[before];
+                if before == 0 {
+                    start = start.max(may_begin.then_some(event.start));
+                } else if ended != 0 && ended <= event.start && event.end - ended <= self.gap {
+                    start = start.max(Some(begun));
+                }
+            }
+            if let Some(start) = start {
+                self.latest[set] = (start, event.end);
+            }
+        }
+    }
+}
+
+/// The atoms of one text, and what judging them needs. Kept between texts, so that nothing is allocated; a
+/// number that counts texts marks what is left over from another.
+#[derive(Debug, Default)]
+pub(crate) struct Workspace {
+    events: Vec<Event>,
+    /// For each event the next one of its concept.
+    next: Vec<u32>,
+    is_sorted: bool,
+    seen: Vec<Seen>,
+    /// Which concepts have been seen.
+    touched: Vec<u16>,
+    /// The number of the text, and of each judgement of a part of it.
+    text: u32,
+    judgement: u32,
+    /// By rule, the text in which it fired last.
+    fired: Vec<u32>,
+    /// By concept, what it is to the rule that is being judged.
+    colours: Vec<u8>,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// A concept in a text.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    judgement: u32,
+    count: u32,
+    first: u32,
+    last: u32,
+    /// Languages that any of its atoms belongs to, and that all of them do.
+    in_any: Languages,
+    in_all: Languages,
+}
+
+impl Workspace {
+    pub(crate) fn new(rules: &Proximity) -> Self {
+        let concepts = rules.keyed.len();
+        Self {
+            seen: vec![Seen::default(); concepts],
+            fired: vec![0; rules.rules.len()],
+            colours: vec![0; concepts],
+            ..Self::default()
+        }
+    }
+
+    /// Begins another text.
+    pub(crate) fn begin(&mut self) {
+        self.events.clear();
+        self.is_sorted = true;
+        self.text = self.text.wrapping_add(1);
+        if self.text == 0 {
+            self.fired.fill(0);
+            self.text = 1;
+        }
+    }
+
+    /// Notes an atom. `true` if it is time to judge and then to [`Self::forget`].
+    #[inline]
+    pub(crate) fn push(&mut self, event: Event) -> bool {
+        if let Some(last) = self.events.last() {
+            self.is_sorted &= (last.end, last.start) <= (event.end, event.start);
+        }
+        self.events.push(event);
+        self.events.len() >= MAX_EVENTS
+    }
+
+    /// Keeps only what atoms that are still to come can be near to, and never more than half of what there is
+    /// room for.
+    pub(crate) fn forget(&mut self, rules: &Proximity) {
+        let Some(last) = self.events.last() else { return };
+        let oldest = last.end.saturating_sub(rules.reach);
+        let near = self.events.iter().position(|event| event.end >= oldest).unwrap_or(0);
+        self.events.drain(..near.max(self.events.len().saturating_sub(MAX_EVENTS / 2)));
+    }
+
+    /// Puts the events in order and finds those of each concept.
+    fn index(&mut self) {
+        if !self.is_sorted {
+            // Phrases end after the literal they were found by, so a few are out of place.
+            self.events.sort_unstable_by_key(|event| (event.end, event.start, event.concept));
+            self.is_sorted = true;
+        }
+        self.judgement = self.judgement.wrapping_add(1);
+        if self.judgement == 0 {
+            self.seen.fill(Seen::default());
+            self.judgement = 1;
+        }
+        self.touched.clear();
+        self.next.clear();
+        for (at, event) in (0..).zip(&self.events) {
+            let seen = &mut self.seen[usize::from(event.concept)];
+            if seen.judgement == self.judgement {
+                self.next[seen.last as usize] = at;
+                seen.count += 1;
+                seen.last = at;
+                seen.in_any = seen.in_any.or(event.languages);
+                seen.in_all = seen.in_all.and(event.languages);
+            } else {
+                let (judgement, languages) = (self.judgement, event.languages);
+                *seen =
+                    Seen { judgement, count: 1, first: at, last: at, in_any: languages, in_all: languages };
+                self.touched.push(event.concept);
+            }
+            self.next.push(NONE);
+        }
+    }
+
+    fn seen(&self, concept: u16) -> Option<&Seen> {
+        Some(&self.seen[usize::from(concept)]).filter(|seen| seen.judgement == self.judgement)
+    }
+
+    /// Marks the concepts of a rule, or unmarks them.
+    fn paint(&mut self, rule: &Compiled, on: bool) {
+        for (bit, concept) in rule.concepts.iter().enumerate() {
+            let colour = &mut self.colours[usize::from(*concept)];
+            *colour = if on { *colour | 1 << bit } else { 0 };
+        }
+        for concept in &rule.unless {
+            self.colours[usize::from(*concept)] = if on { FORBIDS } else { 0 };
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The engine in Rust alone: where Hyperscan cannot be had, and the oracle that it is held against. Literals by
+//! Aho-Corasick, patterns by a lazily built DFA; both read each byte once, whatever it is.
+//!
+//! Cost: about 3 ns a byte, more where many literals begin alike. Patterns cost as much again.
+
+use aho_corasick::automaton::Automaton;
+use aho_corasick::nfa::contiguous;
+use aho_corasick::{Anchored, MatchKind};
+use regex_automata::Input;
+use regex_automata::hybrid::dfa::{Cache, DFA, OverlappingState};
+use regex_automata::nfa::thompson;
+use regex_syntax::hir::Hir;
+
+/// Memory of one thread for DFA states. Past it they are dropped and built anew.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// Literals and patterns, ready to be looked for.
+#[derive(Debug)]
+pub(crate) struct Reference {
+    literals: contiguous::NFA,
+    literal_count: u32,
+    patterns: Option<DFA>,
+}
+
+/// What one thread needs.
+#[derive(Debug, Default)]
+pub(crate) struct ReferenceScratch {
+    cache: Option<Cache>,
+}
+
+impl Reference {
+    /// # Errors
+    /// What the engine says it cannot do, which is a limit of size.
+    pub(crate) fn new(literals: &[Box<[u8]>], patterns: &[Hir]) -> Result<Self, String> {
+        let automaton = contiguous::NFA::builder()
+            .ascii_case_insensitive(true)
+            .match_kind(MatchKind::Standard)
+            .build(literals)
+            .map_err(|error| error.to_string())?;
+        let patterns = if patterns.is_empty() { None } else { Some(dfa(patterns)?) };
+        let literal_count = u32::try_from(literals.len()).map_err(|error| error.to_string())?;
+        Ok(Self { literals: automaton, literal_count, patterns })
+    }
+
+    pub(crate) fn scratch(&self) -> ReferenceScratch {
+        ReferenceScratch { cache: self.patterns.as_ref().map(DFA::create_cache) }
+    }
+
+    /// Reports every literal, and every end of every pattern (numbered after the literals), with where it ends.
+    pub(crate) fn scan(
+        &self,
+        text: &[u8],
+        scratch: &mut ReferenceScratch,
+        mut report: impl FnMut(u32, usize),
+    ) {
+        let automaton = &self.literals;
+        let Ok(mut state) = automaton.start_state(Anchored::No) else {
+            unreachable!("the automaton is built for searches that are not anchored")
+        };
+        for (at, byte) in text.iter().enumerate() {
+            state = automaton.next_state(Anchored::No, state, *byte);
+            if automaton.is_special(state) && automaton.is_match(state) {
+                for index in 0..automaton.match_len(state) {
+                    report(automaton.match_pattern(state, index).as_u32(), at + 1);
+                }
+            }
+        }
+        let (Some(dfa), Some(cache)) = (&self.patterns, &mut scratch.cache) else { return };
+        let input = Input::new(text);
+        let mut state = OverlappingState::start();
+        loop {
+            // It gives up only if told to, and stops only at bytes it was told to stop at.
+            let searched = dfa.try_search_overlapping_fwd(cache, &input, &mut state);
+            debug_assert!(searched.is_ok(), "a lazy DFA without quit bytes and give-up cannot fail");
+            match state.get_match() {
+                Some(found) if searched.is_ok() => {
+                    report(self.literal_count + found.pattern().as_u32(), found.offset());
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+fn dfa(patterns: &[Hir]) -> Result<DFA, String> {
+    let nfa = thompson::Compiler::new()
+        .configure(thompson::Config::new().utf8(false).which_captures(thompson::WhichCaptures::None))
+        .build_many_from_hir(patterns)
+        .map_err(|error| error.to_string())?;
+    let config = DFA::config()
+        .match_kind(regex_automata::MatchKind::All)
+        .cache_capacity(CACHE_BYTES)
+        .skip_cache_capacity_check(true);
+    DFA::builder().configure(config).build_from_nfa(nfa).map_err(|error| error.to_string())
+}
+
+/// Finds where a match that ends at a known place begins: as far back as it can, within [`Starts::FARTHEST`].
+/// Only asked about rules that fired.
+#[derive(Debug)]
+pub(crate) struct Starts {
+    dfa: DFA,
+}
+
+impl Starts {
+    /// How many bytes a span of a pattern can have.
+    const FARTHEST: usize = 4096;
+
+    /// # Errors
+    /// As [`Reference::new`].
+    pub(crate) fn new(patterns: &[Hir]) -> Result<Self, String> {
+        let config =
+            thompson::Config::new().utf8(false).reverse(true).which_captures(thompson::WhichCaptures::None);
+        let nfa = thompson::Compiler::new()
+            .configure(config)
+            .build_many_from_hir(patterns)
+            .map_err(|error| error.to_string())?;
+        let config = DFA::config()
+            .match_kind(regex_automata::MatchKind::All)
+            .starts_for_each_pattern(true)
+            .cache_capacity(CACHE_BYTES)
+            .skip_cache_capacity_check(true);
+        let dfa = DFA::builder().configure(config).build_from_nfa(nfa).map_err(|error| error.to_string())?;
+        Ok(Self { dfa })
+    }
+
+    pub(crate) fn cache(&self) -> Cache {
+        self.dfa.create_cache()
+    }
+
+    /// The beginning of the longest match of a pattern that ends at `end`.
+    pub(crate) fn of(&self, pattern: usize, end: usize, text: &[u8], cache: &mut Cache) -> usize {
+        let pattern = regex_automata::PatternID::must(pattern);
+        let input = Input::new(text)
+            .range(end.saturating_sub(Self::FARTHEST)..end)
+            .anchored(regex_automata::Anchored::Pattern(pattern));
+        match self.dfa.try_search_rev(cache, &input) {
+            Ok(Some(found)) => found.offset(),
+            _ => end.saturating_sub(1),
+        }
+    }
+}
