@@ -11,6 +11,7 @@ pub mod pack;
 pub mod pattern;
 pub mod policy;
 mod reference;
+pub mod structure;
 
 use std::ops::Range;
 use std::sync::Arc;

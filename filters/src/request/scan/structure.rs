@@ -1,0 +1,113 @@
+//! Text → what its shape claims to be. An attack need not say anything suspicious if it can make the model believe
+//! that the user's turn has ended and somebody more trusted speaks: a chat template's token, a closing tag, a
+//! JSON break-out, a heading, a fence. Others hide a request where only a model reads it, or have an image's
+//! address carry the conversation away. None of that is told by words, so it is told here, by form.
+//!
+//! What separates attack and mention is direction. A *break-out* closes the turn it stands in and opens another
+//! one; documentation quotes a token, a whole chat body is JSON from its first byte, a few-shot prompt begins with
+//! the asker. Each room says which forms it takes for which:
+//! - [`template`]: the control tokens of chat templates
+//! - [`turns`]: "Assistant: … System: …", headings, role links, fences
+//! - [`tags`]: XML roles and tool calls, hidden elements and comments
+//! - [`json`]: objects that are messages or switches
+//! - [`links`]: addresses that act or carry data
+//! - [`repetition`]: one phrase again and again
+//!
+//! What always holds: no text makes this panic, spans lie on character boundaries, work is linear in the text.
+//! Cost: no allocation where nothing is found; ordinary prose is searched for a few rare bytes and not looked at
+//! otherwise.
+
+mod address;
+mod json;
+mod links;
+mod markup;
+mod page;
+mod repetition;
+mod shape;
+mod tags;
+mod template;
+mod turns;
+
+use std::ops::Range;
+
+use memchr::memchr3_iter;
+
+use super::{Finding, Role};
+use page::Page;
+use shape::Report;
+
+pub use shape::Shape;
+
+/// How a text was kept from the eyes of a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hiding {
+    /// A comment of HTML or markdown.
+    Comment,
+    /// An element that is not drawn: `hidden`, `display:none`, off the screen, white on white and the like.
+    Element,
+    /// An attribute that a browser shows late or never: `alt`, `title`, `value`, `aria-label`, a link's title.
+    Attribute,
+}
+
+/// Text inside a text that a person would not see, for the layers that read words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HiddenText {
+    /// The markup with what it hides.
+    pub span: Range<usize>,
+    /// What it hides.
+    pub text: Range<usize>,
+    /// How.
+    pub hiding: Hiding,
+}
+
+/// Adds to `found` what the shape of `text` gives away, and to `hidden` the texts that its markup hides, in the
+/// order of the text. Texts of [`Role::System`] were written by the operator, who may use any markup: there a
+/// finding says one level less.
+///
+/// # Cost
+/// Linear in `text`; prose without `<`, `[`, `{` costs four searches for a byte. Allocates for findings only.
+pub fn check(text: &str, role: Role, found: &mut Vec<Finding>, hidden: &mut Vec<HiddenText>) {
+    let mut report = Report::new(text, role, found);
+    let mut page = Page::new(text);
+    let mut template = template::Scan::default();
+    let mut tags = tags::Scan::default();
+    let mut json_from = None;
+    let mut resume = 0;
+    for at in memchr3_iter(b'<', b'[', b'{', text.as_bytes()) {
+        if at < resume {
+            continue;
+        }
+        resume = match (page.bytes[at], page.bytes.get(at + 1)) {
+            (b'<', Some(b'!')) => markup::comment(&mut page, &mut tags, at, &mut report, hidden),
+            (b'<', Some(b'/' | b'a'..=b'z' | b'A'..=b'Z')) => {
+                if let Some(end) = template.tag(&mut page, at) {
+                    end
+                } else {
+                    tags.tag(&mut page, at, &mut report, hidden)
+                }
+            }
+            (b'<', Some(b'|' | b'<' | b' ' | 0xEF)) => template.token(&mut page, at),
+            (b'[', Some(_)) => match template.bracket(&mut page, at) {
+                Some(end) => end,
+                None => markup::bracket(&mut page, at, &mut report, hidden),
+            },
+            (b'{', _) => {
+                if json_from.is_none() && json::begins(page.bytes, at) {
+                    json_from = Some(at);
+                }
+                at + 1
+            }
+            _ => at + 1,
+        };
+    }
+    template.finish(&page, &mut report);
+    if let Some(from) = json_from {
+        json::check(text, from, &mut report);
+    }
+    turns::check(text, &mut report);
+    links::check(text, &mut report, hidden);
+    repetition::check(text, &mut report);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! Does a hidden text speak to a model? Pages hide labels, templates and notes of their makers; none of those asks
+//! for a particular *answer*. So four things are taken as an address, each of which needs a reader who writes:
+//! 1. it names the model and gives an order;
+//! 2. its first sentence presupposes an answer: an order about "your reply", where nobody had asked yet;
+//! 3. it orders code that follows to be run or built in;
+//! 4. it is one short task such as people give a model, and nothing else.
+//!
+//! Longer tasks in many sentences are not taken: hidden prompts of that kind are found in harmless pages (drafts,
+//! exercises, forms), and the learned layer reads them anyway.
+
+use memchr::memchr2_iter;
+
+use super::super::Severity;
+use super::page::{contains, has_words};
+
+/// How far a hidden text is read.
+const REACH: usize = 1024;
+/// The longest first sentence.
+const SENTENCE: usize = 240;
+/// The longest task that is one sentence.
+const TASK: usize = 160;
+
+/// How surely `text` speaks to a model; `None` if it does not seem to.
+pub(super) fn to_model(text: &str) -> Option<Severity> {
+    let text = &text[..text.floor_char_boundary(REACH)];
+    let first = first_sentence(text);
+    if names_model(text.as_bytes())
+        || presupposes_answer(first)
+        || orders_code(text, first)
+        || is_task(text, first)
+    {
+        return Some(Severity::High);
+    }
+    let beginning = &text.as_bytes()[..text.len().min(SENTENCE)];
+    ANSWERS_ELSEWHERE.iter().any(|words| contains(beginning, words.as_bytes())).then_some(Severity::Medium)
+}
+
+fn first_sentence(text: &str) -> &[u8] {
+    let bytes = text.as_bytes();
+    let bytes = &bytes[..bytes.len().min(SENTENCE)];
+    let ends = |at: usize| match bytes[at] {
+        b'\n' => true,
+        b'.' | b'?' | b'!' => bytes.get(at + 1).is_none_or(u8::is_ascii_whitespace),
+        _ => false,
+    };
+    let end = (0..bytes.len()).find(|&at| ends(at)).unwrap_or(bytes.len());
+    &bytes[..end]
+}
+
+/// Who is spoken to.
+const MODELS: [&[u8]; 20] = [
+    b"ai assistant",
+    b"ai agent",
+    b"ai model",
+    b"ai reviewer",
+    b"ai system",
+    b"ai tool",
+    b"ai bot",
+    b"language model",
+    b"llm",
+    b"llms",
+    b"chatgpt",
+    b"chatbot",
+    b"an ai",
+    b"note to ai",
+    b"attention ai",
+    b"for ai",
+    b"dear assistant",
+    b"coding agent",
+    b"coding assistant",
+    b"automated assistant",
+];
+/// What makes a sentence an order.
+const ORDERS: [&[u8]; 16] = [
+    b"must",
+    b"should",
+    b"please",
+    b"do not",
+    b"don't",
+    b"always",
+    b"never",
+    b"instead",
+    b"ignore",
+    b"respond",
+    b"reply",
+    b"answer",
+    b"include",
+    b"follow",
+    b"run",
+    b"you are to",
+];
+
+fn names_model(text: &[u8]) -> bool {
+    MODELS.iter().any(|name| contains_word(text, name))
+        && ORDERS.iter().any(|order| contains_word(text, order))
+}
+
+/// What a model gives. Compared as beginnings of words.
+const ANSWERS: [&[u8]; 11] = [
+    b"response",
+    b"answer",
+    b"reply",
+    b"replies",
+    b"output",
+    b"message",
+    b"solution",
+    b"code",
+    b"implementation",
+    b"summary",
+    b"translation",
+];
+/// First words of sentences that speak to a person about an answer: forms, mails, notes.
+const TO_PEOPLE: [&[u8]; 32] = [
+    b"your", b"enter", b"type", b"submit", b"post", b"leave", b"edit", b"save", b"view", b"see", b"check",
+    b"thank", b"thanks", b"rate", b"mark", b"select", b"choose", b"we", b"i", b"once", b"after", b"when",
+    b"if", b"read", b"send", b"get", b"the", b"this", b"a", b"an", b"click", b"share",
+];
+/// Words that point at a form.
+const FORMS: [&[u8]; 8] = [b"here", b"below", b"box", b"field", b"form", b"button", b"comment", b"contact"];
+
+/// An order about "your reply".
+fn presupposes_answer(sentence: &[u8]) -> bool {
+    if !has_words(sentence, 4) || TO_PEOPLE.iter().any(|word| first_word(sentence).eq_ignore_ascii_case(word))
+    {
+        return false;
+    }
+    let has_answer = words_behind(sentence, b"your").any(|rest| {
+        let next = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).take(3);
+        next.into_iter().any(|word| ANSWERS.iter().any(|answer| starts_with(word, answer)))
+    });
+    has_answer && !FORMS.iter().any(|word| contains_word(sentence, word))
+}
+
+/// An order to take up code that follows.
+fn orders_code(text: &str, sentence: &[u8]) -> bool {
+    let is_order = !TO_PEOPLE.iter().any(|word| first_word(sentence).eq_ignore_ascii_case(word));
+    let names_code =
+        [&b"code"[..], b"snippet", b"script", b"command"].iter().any(|word| contains_word(sentence, word));
+    let points_on = [&b"following"[..], b"subsequent", b"below", b"next"]
+        .iter()
+        .any(|word| contains_word(sentence, word));
+    is_order && names_code && points_on && text[sentence.len()..].contains("```")
+}
+
+/// First words of the tasks that people give to models and makers of pages do not write down.
+const TASKS: [&[u8]; 20] = [
+    b"describe",
+    b"explain",
+    b"summarize",
+    b"summarise",
+    b"translate",
+    b"analyze",
+    b"analyse",
+    b"compose",
+    b"draft",
+    b"determine",
+    b"classify",
+    b"paraphrase",
+    b"rewrite",
+    b"provide",
+    b"identify",
+    b"tell",
+    b"give",
+    b"convert",
+    b"suggest",
+    b"recommend",
+];
+
+/// First words that pages use as well ("Create an account."), and the works that only a task has after them.
+const MAKES: [&[u8]; 4] = [b"write", b"create", b"generate", b"produce"];
+const WORKS: [&[u8]; 14] = [
+    b"story",
+    b"poem",
+    b"essay",
+    b"letter",
+    b"song",
+    b"email",
+    b"article",
+    b"paragraph",
+    b"haiku",
+    b"joke",
+    b"speech",
+    b"summary",
+    b"script",
+    b"report",
+];
+
+/// One short task and nothing else, ended like a sentence.
+fn is_task(text: &str, sentence: &[u8]) -> bool {
+    let is_alone = text.len() <= sentence.len() + 2 && text.len() <= TASK && text.ends_with(['.', '\'', '"']);
+    let word = first_word(sentence);
+    let is_task = TASKS.iter().any(|task| word.eq_ignore_ascii_case(task))
+        || MAKES.iter().any(|make| word.eq_ignore_ascii_case(make))
+            && WORKS.iter().any(|work| contains_word(sentence, work));
+    is_alone
+        && has_words(sentence, 4)
+        && is_task
+        && !contains_word(sentence, b"your")
+        && !FORMS.iter().any(|form| contains_word(sentence, form))
+}
+
+/// "Your answer" in other languages. Forms say it too, and what else a form says is not listed here.
+const ANSWERS_ELSEWHERE: [&str; 26] = [
+    "votre réponse",
+    "ta réponse",
+    "tes réponses",
+    "deiner antwort",
+    "deine antwort",
+    "ihre antwort",
+    "ihrer antwort",
+    "tu respuesta",
+    "su respuesta",
+    "tua risposta",
+    "sua risposta",
+    "sua resposta",
+    "tua resposta",
+    "你的回答",
+    "您的回答",
+    "你的回复",
+    "回答中",
+    "回复中",
+    "あなたの回答",
+    "回答に",
+    "返答に",
+    "응답에",
+    "답변에",
+    "твоём ответе",
+    "вашем ответе",
+    "yanıtında",
+];
+
+fn first_word(sentence: &[u8]) -> &[u8] {
+    let sentence = sentence.trim_ascii_start();
+    let end = sentence.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(sentence.len());
+    &sentence[..end]
+}
+
+fn starts_with(word: &[u8], beginning: &[u8]) -> bool {
+    word.get(..beginning.len()).is_some_and(|part| part.eq_ignore_ascii_case(beginning))
+}
+
+/// What stands behind each place of `word` in `bytes`.
+fn words_behind<'a>(bytes: &'a [u8], word: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    memchr2_iter(word[0], word[0].to_ascii_uppercase(), bytes)
+        .filter(move |&at| is_word_at(bytes, at, word))
+        .map(move |at| &bytes[at + word.len()..])
+}
+
+fn contains_word(bytes: &[u8], word: &[u8]) -> bool {
+    words_behind(bytes, word).next().is_some()
+}
+
+fn is_word_at(bytes: &[u8], at: usize, word: &[u8]) -> bool {
+    starts_with(&bytes[at..], word)
+        && (at == 0 || !bytes[at - 1].is_ascii_alphanumeric())
+        && !bytes.get(at + word.len()).is_some_and(u8::is_ascii_alphanumeric)
+}

@@ -1,0 +1,376 @@
+//! Control tokens of chat templates. An engine that tokenises the client's text with its special tokens lets
+//! `<|im_end|>` in it end the turn for real; and even where it does not, models know the tokens from training.
+//!
+//! One table of names serves every family, since the families share them: ChatML and Qwen (`<|im_start|>system`),
+//! Llama 2 and Mistral (`[INST]`, `<<SYS>>`, `[SYSTEM_PROMPT]`), Llama 3 and 4 (`<|start_header_id|>`, `<|eot|>`),
+//! Gemma (`<start_of_turn>`), `DeepSeek` (`<｜User｜>`), Harmony (`<|start|>`, `<|channel|>`), Phi, Zephyr and GLM
+//! (`<|system|>`, `[gMASK]<sop>`), Command-R (`<|START_OF_TURN_TOKEN|>`), Granite (`<|start_of_role|>`), Kimi
+//! (`<|im_system|>`). Names are compared by letters alone, so spaces, bars of another width and case do not hide
+//! them.
+//!
+//! A token breaks out when it opens a trusted turn, or opens or ends any turn in the middle of a text. It is a
+//! mention when it is quoted, or stands in a sentence that speaks of tokens. In a code fence it may be either, and
+//! says a level less. A text that as a whole is one well-formed prompt, up to the open turn of the assistant, is
+//! how `/v1/completions` is used, and says a level less too.
+
+use std::ops::Range;
+
+use memchr::memchr;
+
+use super::super::Severity;
+use super::page::{Name, Page, contains, has_words, skip_space};
+use super::shape::{Report, Shape};
+
+/// Who speaks in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaker {
+    System,
+    Tool,
+    Assistant,
+    User,
+}
+
+/// What a control token does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    /// Opens a turn of that speaker.
+    Open(Speaker),
+    /// Opens a turn of the speaker whose name follows.
+    OpenNamed,
+    /// Ends a turn or the text.
+    Close,
+    /// Begins a text.
+    Begin,
+    /// Stands inside the head of a turn.
+    Part,
+}
+
+/// The longest token between its brackets, with spaces.
+const LONGEST: usize = 48;
+/// How far from a token its sentence is looked at.
+const SENTENCE: usize = 60;
+/// Words of those who write about tokens.
+const ABOUT_TOKENS: [&[u8]; 14] = [
+    b"token",
+    b"template",
+    b"delimiter",
+    b"marker",
+    b"chatml",
+    b"syntax",
+    b"suffix",
+    b"special",
+    b"escape",
+    "标记".as_bytes(),
+    "模板".as_bytes(),
+    "トークン".as_bytes(),
+    "テンプレート".as_bytes(),
+    "토큰".as_bytes(),
+];
+
+/// What the tokens seen so far add up to.
+#[derive(Default)]
+pub(super) struct Scan {
+    worst: Option<(Severity, Range<usize>)>,
+    mention: Option<Range<usize>>,
+    /// The last token that is no mention, and where its head ends.
+    last: Option<(Token, usize)>,
+    /// Whether the tokens contradict one well-formed prompt.
+    is_torn: bool,
+    /// `<s>` was seen: struck-out text of HTML, or the beginning of a Llama prompt.
+    has_s: bool,
+}
+
+impl Scan {
+    /// Looks at `<` followed by `|`, `<`, a space or a bar of full width; gives where to go on.
+    pub(super) fn token(&mut self, page: &mut Page<'_>, at: usize) -> usize {
+        match piped(page.bytes, at).or_else(|| double_angle(page.bytes, at)) {
+            Some((token, end)) => self.see(page, token, at..end),
+            None => at + 1,
+        }
+    }
+
+    /// Looks at a tag; gives where to go on if it is one of the tokens that look like tags.
+    pub(super) fn tag(&mut self, page: &mut Page<'_>, at: usize) -> Option<usize> {
+        let bytes = page.bytes;
+        let inside = bytes.get(at + 1..(at + 24).min(bytes.len()))?;
+        // The names begin with one of these letters; most tags of HTML do not, or end sooner.
+        if !matches!(inside.first()?, b's' | b'e' | b'b' | b'B' | b'/' | b'S' | b'E') {
+            return None;
+        }
+        let length = memchr(b'>', inside)?;
+        let end = at + 1 + length + 1;
+        let token = match &inside[..length] {
+            b"start_of_turn" | b"START_OF_TURN" => Token::OpenNamed,
+            b"extra_id_0" | b"extra_id_1" => Token::OpenNamed,
+            b"end_of_turn" | b"END_OF_TURN" | b"eos" | b"EOS" | b"eot" | b"EOS_TOKEN" | b"eod" => {
+                Token::Close
+            }
+            b"sop" | b"bos" | b"BOS" | b"BOS_TOKEN" => Token::Begin,
+            b"SYS" => Token::Open(Speaker::System),
+            b"/SYS" => Token::Part,
+            b"s" => {
+                self.has_s = true;
+                return Some(end);
+            }
+            // Struck-out text has its beginning; a turn's end has not.
+            b"/s" if !self.has_s => return Some(self.see_stray_end(page, at..end)),
+            _ => return None,
+        };
+        Some(self.see(page, token, at..end))
+    }
+
+    /// Looks at `[`; gives where to go on if a token begins there.
+    pub(super) fn bracket(&mut self, page: &mut Page<'_>, at: usize) -> Option<usize> {
+        let bytes = page.bytes;
+        let inside = bytes.get(at + 1..(at + 24).min(bytes.len()))?;
+        let first = inside.iter().find(|byte| !matches!(byte, b' ' | b'/'))?;
+        if !matches!(first.to_ascii_lowercase(), b'i' | b's' | b't' | b'a' | b'g') {
+            return None;
+        }
+        let length = memchr(b']', inside)?;
+        let name = Name::of(&inside[..length])?;
+        let is_end = inside[..length].contains(&b'/');
+        let has_capitals = inside[..length].iter().any(u8::is_ascii_uppercase);
+        let token = match name.as_bytes() {
+            b"inst" if is_end => Token::Open(Speaker::Assistant),
+            // In lower case it marks instrumental passages of a song.
+            b"inst" if has_capitals => Token::Open(Speaker::User),
+            b"systemprompt" if !is_end && has_capitals => Token::Open(Speaker::System),
+            b"toolcalls" | b"toolresults" | b"availabletools" if !is_end && has_capitals => {
+                Token::Open(Speaker::Tool)
+            }
+            b"systemprompt" | b"toolresults" | b"availabletools" if has_capitals => Token::Part,
+            b"gmask" => Token::Begin,
+            _ => return None,
+        };
+        Some(self.see(page, token, at..at + 1 + length + 1))
+    }
+
+    /// Reports what the tokens add up to.
+    pub(super) fn finish(self, page: &Page<'_>, report: &mut Report<'_>) {
+        let is_prompt = !self.is_torn
+            && self
+                .last
+                .is_some_and(|(token, end)| token == Token::Open(Speaker::Assistant) && end >= page.last);
+        match self.worst {
+            Some((severity, span)) if is_prompt => {
+                report.add(Shape::TemplateWhole, severity.min(Severity::Medium), span);
+            }
+            Some((severity, span)) => report.add(Shape::TemplateTurn, severity, span),
+            None => {}
+        }
+        if let Some(span) = self.mention {
+            report.add(Shape::TemplateMention, Severity::Low, span);
+        }
+    }
+
+    /// `</s>` alone: the end of a turn, if text stands before and behind it.
+    fn see_stray_end(&mut self, page: &Page<'_>, span: Range<usize>) -> usize {
+        let end = span.end;
+        if span.start > page.first && end < page.last && !page.is_quoted(&span) {
+            self.keep(Severity::Medium, span);
+        }
+        end
+    }
+
+    /// Weighs a token; gives where to go on.
+    fn see(&mut self, page: &mut Page<'_>, token: Token, span: Range<usize>) -> usize {
+        let (token, head_end) = match token {
+            Token::OpenNamed => match speaker_behind(page.bytes, span.end) {
+                Some((speaker, end)) => (Token::Open(speaker), end),
+                None => (Token::Part, span.end),
+            },
+            token => (token, span.end),
+        };
+        let follows_close = self.last.is_some_and(|(last, end)| {
+            last == Token::Close && skip_space(page.bytes, end, LONGEST) == span.start
+        });
+        if self.is_mention(page, &span, head_end, follows_close) {
+            self.mention.get_or_insert(span);
+            return head_end;
+        }
+        let has_text_before = span.start > page.first;
+        let has_text_behind = head_end < page.last;
+        let severity = match token {
+            Token::Open(Speaker::System | Speaker::Tool) => Some(Severity::High),
+            Token::Open(_) if has_text_before => Some(Severity::High),
+            Token::Close if has_text_before && has_text_behind => Some(Severity::High),
+            Token::Open(_) | Token::Begin => Some(Severity::Medium),
+            Token::Close => Some(Severity::Low),
+            Token::OpenNamed | Token::Part => None,
+        };
+        self.note_order(page, token, &span);
+        self.last = Some((token, head_end));
+        if let Some(severity) = severity {
+            let fenced = page.is_fenced(span.start);
+            self.keep(if fenced { severity.min(Severity::Medium) } else { severity }, span);
+        }
+        head_end
+    }
+
+    /// Whether the tokens still read as one prompt: from the text's first byte on, nothing between the turns, the
+    /// system only first.
+    fn note_order(&mut self, page: &Page<'_>, token: Token, span: &Range<usize>) {
+        let (last, last_end) = match self.last {
+            None => {
+                self.is_torn |= span.start > page.first;
+                return;
+            }
+            Some(last) => last,
+        };
+        let text_between = skip_space(page.bytes, last_end, LONGEST) < span.start;
+        self.is_torn |= match (last, token) {
+            (Token::Close | Token::Begin, _) => text_between,
+            (_, Token::Begin) => true,
+            (Token::Open(Speaker::User), Token::Open(Speaker::System)) => text_between,
+            (_, Token::Open(Speaker::System)) => true,
+            _ => false,
+        };
+    }
+
+    fn keep(&mut self, severity: Severity, span: Range<usize>) {
+        if self.worst.as_ref().is_none_or(|(worst, _)| severity > *worst) {
+            self.worst = Some((severity, span));
+        }
+    }
+
+    fn is_mention(&self, page: &Page<'_>, span: &Range<usize>, head_end: usize, follows_close: bool) -> bool {
+        if page.is_quoted(span) {
+            return true;
+        }
+        let bytes = page.bytes;
+        // What a program puts in: `<|im_start|>{role}`, `<|im_start|>system\n{prompt}`, `[INST] {{ message }}`.
+        let content = skip_space(bytes, head_end, LONGEST);
+        if matches!(bytes.get(content..content + 2), Some(b"{{" | b"{%" | b"${" | b"\\n"))
+            || bytes.get(content) == Some(&b'{') && bytes.get(content + 1).is_some_and(u8::is_ascii_lowercase)
+        {
+            return true;
+        }
+        if follows_close || bytes.get(head_end) == Some(&b'\n') {
+            return false;
+        }
+        let line = page.line(span);
+        let from = line.start.max(span.start.saturating_sub(SENTENCE));
+        let to = line.end.min(head_end.max(span.end) + SENTENCE).max(span.end);
+        let sentence = [&bytes[from..span.start], bytes.get(span.end..to).unwrap_or_default()];
+        sentence.iter().any(|part| ABOUT_TOKENS.iter().any(|word| contains(part, word)))
+            && has_words(sentence[0], 1)
+    }
+}
+
+/// `<|name|>`, with bars of any width and spaces anywhere.
+fn piped(bytes: &[u8], at: usize) -> Option<(Token, usize)> {
+    let from = skip_bar(bytes, skip_blank(bytes, at + 1))?;
+    let window = &bytes[from..(from + LONGEST).min(bytes.len())];
+    let length =
+        window.iter().position(|&byte| byte == b'|' || byte == b'>' || byte == b'\n' || byte == b'<')?;
+    // The bar of full width is EF BD 9C; its bytes are in no name, so the search may as well end at its first.
+    let length = window[..length].windows(3).position(|three| three == "｜".as_bytes()).unwrap_or(length);
+    let after = skip_blank(bytes, skip_bar(bytes, from + length)?);
+    if bytes.get(after) != Some(&b'>') {
+        return None;
+    }
+    let is_end = window.first() == Some(&b'/');
+    let token = match Name::of(&window[..length])?.as_bytes() {
+        b"imstart" | b"start" | b"startheaderid" | b"headerstart" | b"startofrole" | b"rolestart"
+        | b"startofturntoken" | b"startofturn" | b"beginofturn" | b"turnstart" => Token::OpenNamed,
+        b"system" | b"sys" | b"developer" | b"systemtoken" | b"imsystem" | b"systemprompt"
+        | b"systemmessage" | b"startofsystem" | b"beginofsystem"
+            if !is_end =>
+        {
+            Token::Open(Speaker::System)
+        }
+        b"user" | b"human" | b"prompter" | b"usertoken" | b"imuser" | b"startofuser" if !is_end => {
+            Token::Open(Speaker::User)
+        }
+        b"assistant" | b"model" | b"bot" | b"ai" | b"chatbottoken" | b"imassistant" | b"startofassistant"
+            if !is_end =>
+        {
+            Token::Open(Speaker::Assistant)
+        }
+        b"tool"
+        | b"observation"
+        | b"ipython"
+        | b"toolcall"
+        | b"toolcalls"
+        | b"toolresponse"
+        | b"toolresult"
+        | b"toolcallbegin"
+        | b"toolcallsbegin"
+        | b"tooloutputbegin"
+        | b"tooloutputsbegin"
+        | b"pythontag"
+        | b"toolcallssectionbegin"
+        | b"functioncall"
+        | b"toollist"
+            if !is_end =>
+        {
+            Token::Open(Speaker::Tool)
+        }
+        b"imend" | b"eotid" | b"eomid" | b"eot" | b"eom" | b"end" | b"endofturntoken" | b"endofturn"
+        | b"endofsentence" | b"endoftext" | b"endofprompt" | b"endofuser" | b"endofsystem"
+        | b"endofassistant" | b"eos" | b"return" | b"turnend" | b"endtext" | b"eostoken" => Token::Close,
+        b"user" | b"system" | b"assistant" | b"tool" | b"human" | b"developer" => Token::Close,
+        b"beginoftext" | b"beginofsentence" | b"startoftext" | b"bos" | b"bostoken" => Token::Begin,
+        b"message" | b"channel" | b"endheaderid" | b"headerend" | b"immiddle" | b"imsep" | b"endofrole"
+        | b"constrain" | b"call" | b"roleend" => Token::Part,
+        _ => return None,
+    };
+    Some((token, after + 1))
+}
+
+/// `<<SYS>>` and `<</SYS>>`.
+fn double_angle(bytes: &[u8], at: usize) -> Option<(Token, usize)> {
+    let inside = bytes.get(at..(at + 20).min(bytes.len()))?.strip_prefix(b"<<")?;
+    let length = inside.windows(2).position(|two| two == b">>")?;
+    let name = Name::of(&inside[..length])?;
+    let is_end = inside[..length].contains(&b'/');
+    matches!(name.as_bytes(), b"sys" | b"system").then_some(())?;
+    let token = if is_end { Token::Part } else { Token::Open(Speaker::System) };
+    Some((token, at + 2 + length + 2))
+}
+
+/// The speaker named at `at`, and where the head of the turn ends.
+fn speaker_behind(bytes: &[u8], at: usize) -> Option<(Speaker, usize)> {
+    let mut from = skip_space(bytes, at, 8);
+    // Command-R writes the speaker as a token of its own.
+    if bytes.get(from) == Some(&b'<')
+        && let Some((Token::Open(speaker), end)) = piped(bytes, from)
+    {
+        return Some((speaker, end));
+    }
+    // Kimi and Harmony put names and bars between.
+    while matches!(bytes.get(from), Some(b'|' | b'"')) {
+        from += 1;
+    }
+    let length = bytes[from..].iter().take(Name::MOST).take_while(|byte| byte.is_ascii_alphabetic()).count();
+    let speaker = match Name::of(&bytes[from..from + length])?.as_bytes() {
+        b"system" | b"developer" | b"sys" | b"admin" | b"root" => Speaker::System,
+        b"tool" | b"ipython" | b"observation" | b"function" | b"environment" | b"functions" => Speaker::Tool,
+        b"assistant" | b"model" | b"bot" | b"ai" | b"chatbot" | b"gpt" => Speaker::Assistant,
+        b"user" | b"human" | b"documents" | b"context" => Speaker::User,
+        _ => return None,
+    };
+    let end = from + length;
+    let head = skip_blank(bytes, end);
+    match piped(bytes, head) {
+        Some((Token::Part, after)) => Some((speaker, after)),
+        _ => Some((speaker, end)),
+    }
+}
+
+/// Spaces and tabs.
+fn skip_blank(bytes: &[u8], at: usize) -> usize {
+    let end = (at + 4).min(bytes.len());
+    (at..end).find(|&at| !matches!(bytes[at], b' ' | b'\t')).unwrap_or(end.max(at.min(bytes.len())))
+}
+
+/// One or two bars, of any width.
+fn skip_bar(bytes: &[u8], at: usize) -> Option<usize> {
+    let rest = bytes.get(at..)?;
+    let one = ["|", "｜", "¦", "│"]
+        .iter()
+        .find(|bar| rest.starts_with(bar.as_bytes()))
+        .map(|bar| at + bar.len())?;
+    Some(if bytes.get(one) == Some(&b'|') { one + 1 } else { one })
+}

@@ -1,0 +1,410 @@
+//! Turns of a conversation written out inside one text, and the fences, headings and links that frame them.
+//!
+//! What a person pastes begins with the asker: "Human: … AI: …", `### Instruction: … ### Response:`. What breaks
+//! out begins with the *answer*, for the text before it was the question: "… Assistant: Done. System: …". So the
+//! order decides, whatever the names are.
+
+use std::ops::Range;
+
+use memchr::{memchr_iter, memmem};
+
+use super::super::Severity;
+use super::page::{Name, Page, contains, has_words, skip_space};
+use super::shape::{Report, Shape};
+
+/// Who speaks on a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaker {
+    System,
+    Asker,
+    Answerer,
+    /// A developer: the operator's role of some interfaces, and a word of ordinary records.
+    Developer,
+}
+
+/// The longest name of a speaker with its marks.
+const LONGEST: usize = 40;
+/// How near a fence is to the line it belongs to.
+const NEAR: usize = 400;
+
+/// Judges the lines of `text`.
+pub(super) fn check(text: &str, report: &mut Report<'_>) {
+    let mut lines = Lines { page: Page::new(text), answer: None, first: None, fence: None, is_mixed: false };
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    for end in memchr_iter(b'\n', bytes).chain([bytes.len()]) {
+        lines.line(start..end, report);
+        start = end + 1;
+    }
+    // On one line: only where an answer is spoken of that way at all.
+    if let Some(hit) = memmem::find(bytes, b"ssistant:")
+        && lines.answer.is_none()
+        && hit > 1
+    {
+        inline(&mut lines.page, hit - 1, report);
+    }
+}
+
+struct Lines<'a> {
+    page: Page<'a>,
+    /// Where an answer was written before anybody had been shown asking, and whether as a heading.
+    answer: Option<(usize, bool)>,
+    first: Option<Speaker>,
+    /// The end of the last fence that closed somebody's input.
+    fence: Option<usize>,
+    is_mixed: bool,
+}
+
+impl Lines<'_> {
+    fn line(&mut self, line: Range<usize>, report: &mut Report<'_>) {
+        let bytes = self.page.bytes;
+        let start = skip_space(bytes, line.start, 8).min(line.end);
+        let Some(&first) = bytes.get(start) else { return };
+        match first {
+            b'#' | b'*' | b'-' | b'=' | b'<' | b'[' | b'_' | b'~' | b'+' | b'/' => {
+                let body = &bytes[start..line.end.min(start + 2 * LONGEST + 20)];
+                if !self.fence_line(body, start, &line, report) {
+                    self.speaker_line(start, &line, report);
+                }
+            }
+            b'S'
+            | b's'
+            | b'U'
+            | b'u'
+            | b'H'
+            | b'h'
+            | b'A'
+            | b'a'
+            | b'D'
+            | b'd'
+            | b'M'
+            | b'm'
+            | b'B'
+            | b'b'
+            | b'C'
+            | b'G'
+            | b'Q'
+            | 0x80.. => self.speaker_line(start, &line, report),
+            _ => {}
+        }
+    }
+
+    /// `System:`, `### Instruction:`, `**Assistant:**` at the beginning of a line.
+    fn speaker_line(&mut self, start: usize, line: &Range<usize>, report: &mut Report<'_>) {
+        let bytes = self.page.bytes;
+        let window = &bytes[start..line.end.min(start + LONGEST)];
+        let Some((speaker, length, is_heading)) = speaker(window) else { return };
+        let span = start..start + length;
+        let first = *self.first.get_or_insert(speaker);
+        let has_text_before = start > self.page.first;
+        match speaker {
+            Speaker::Answerer if first == Speaker::Answerer && has_text_before => {
+                self.answer.get_or_insert((start, is_heading));
+            }
+            Speaker::Answerer => {}
+            Speaker::Asker | Speaker::System | Speaker::Developer => {
+                let content = &bytes[start + length..(start + length + 200).min(bytes.len())];
+                if !has_words(content, 2) {
+                    return;
+                }
+                let is_fenced = self.page.is_fenced(start);
+                let after_fence = self.fence.is_some_and(|end| start <= end + NEAR);
+                let breaks_out = self.answer.is_some_and(|(_, heading)| heading == is_heading) || after_fence;
+                let severity = match speaker {
+                    _ if breaks_out && is_fenced => Severity::Medium,
+                    _ if breaks_out => Severity::High,
+                    Speaker::System if self.answer.is_some() => Severity::High,
+                    Speaker::System if has_text_before && is_heading && first != Speaker::System => {
+                        Severity::Medium
+                    }
+                    Speaker::System if has_text_before && self.follows_blank(line.start) => Severity::Medium,
+                    _ => return,
+                };
+                let shape = if is_heading { Shape::HeadingTurn } else { Shape::SpokenTurn };
+                report.add(shape, severity, span);
+            }
+        }
+    }
+
+    /// Whether the line before `start` is empty.
+    fn follows_blank(&self, start: usize) -> bool {
+        start >= 2 && self.page.bytes[..start].ends_with(b"\n\n")
+            || self.page.bytes[..start].ends_with(b"\n\r\n")
+    }
+
+    /// `--- END OF USER INPUT ---`; gives whether the line is a fence.
+    fn fence_line(
+        &mut self,
+        body: &[u8],
+        start: usize,
+        line: &Range<usize>,
+        report: &mut Report<'_>,
+    ) -> bool {
+        let Some(fence) = fence(body) else { return false };
+        let end = line.end;
+        let has_text_before = start > self.page.first;
+        let has_text_behind = end < self.page.last;
+        match fence {
+            Fence::Begin => self.is_mixed = true,
+            Fence::End if self.is_mixed || !has_text_behind => {}
+            Fence::End => {
+                self.fence = Some(end);
+                report.add(Shape::Fence, Severity::Medium, start..end);
+            }
+            // The end of the input may well come first: the frame's slot begins with the text.
+            Fence::EndOfInput if !has_text_behind || self.is_mixed => {}
+            Fence::BeginSystem if !has_text_before || !has_text_behind => {}
+            Fence::EndOfInput | Fence::BeginSystem => {
+                self.fence = Some(end);
+                let fenced = self.page.is_fenced(start);
+                report.add(Shape::Fence, if fenced { Severity::Medium } else { Severity::High }, start..end);
+            }
+        }
+        true
+    }
+}
+
+/// What a fence says.
+enum Fence {
+    /// Something begins that the writer of the text may well frame himself.
+    Begin,
+    /// It ends.
+    End,
+    /// What the user says ends: only the frame around the user's text can know.
+    EndOfInput,
+    /// The operator's words begin.
+    BeginSystem,
+}
+
+/// What a line says if it is a fence: words between runs of marks.
+fn fence(line: &[u8]) -> Option<Fence> {
+    let is_mark = |byte: &u8| {
+        matches!(
+            byte,
+            b'-' | b'='
+                | b'#'
+                | b'*'
+                | b'<'
+                | b'>'
+                | b'['
+                | b']'
+                | b'_'
+                | b'~'
+                | b'+'
+                | b'/'
+                | b'|'
+                | b' '
+                | b'\r'
+                | b'('
+                | b')'
+        )
+    };
+    let left = line.iter().take_while(|byte| is_mark(byte)).count();
+    let right = line.iter().rev().take_while(|byte| is_mark(byte)).count();
+    let marks = line.iter().take(left).filter(|byte| **byte != b' ').count();
+    if marks < 2 && line.first() != Some(&b'[') || left + right >= line.len() {
+        return None;
+    }
+    let words = &line[left..line.len() - right];
+    if words.len() > 60 || words.contains(&b':') {
+        return None;
+    }
+    let closes = right > 0 || marks >= 3;
+    let is = |list: &[&[u8]]| list.iter().any(|word| contains_whole(words, word));
+    let ends = is(&[b"end", b"stop", b"close", b"eof", b"fin", b"ende", b"terminate"]);
+    let begins = is(&[b"begin", b"start", b"new", b"begins", b"debut", b"beginn", b"beginning"]);
+    let system = is(&[b"system", b"developer", b"admin", b"instruction", b"instructions", b"override"]);
+    let input = is(&[b"input", b"user", b"query", b"prompt"]);
+    let other = is(&[
+        b"document",
+        b"context",
+        b"message",
+        b"data",
+        b"conversation",
+        b"text",
+        b"content",
+        b"email",
+        b"file",
+        b"session",
+    ]);
+    // PGP and mail programs have fences of their own.
+    if is(&[b"pgp", b"forwarded", b"original", b"certificate", b"key", b"signature", b"file:"]) || !closes {
+        return None;
+    }
+    match (ends, begins) {
+        (true, _) if input && !system && (contains_whole(words, b"user") || right > 0) => {
+            Some(Fence::EndOfInput)
+        }
+        (true, _) if system || other || input => Some(Fence::End),
+        (false, true) if system => Some(Fence::BeginSystem),
+        (false, true) if input || other => Some(Fence::Begin),
+        _ => None,
+    }
+}
+
+fn contains_whole(words: &[u8], word: &[u8]) -> bool {
+    words.split(|byte| !byte.is_ascii_alphanumeric()).any(|part| part.eq_ignore_ascii_case(word))
+}
+
+/// The speaker that a line begins with, the length of the mark, and whether it is a heading.
+fn speaker(line: &[u8]) -> Option<(Speaker, usize, bool)> {
+    let mut from = line.iter().take_while(|byte| matches!(byte, b'#' | b'*' | b'>' | b' ' | b'_')).count();
+    let is_heading = line.starts_with(b"##") || line.starts_with(b"# ");
+    if let Some(found) = foreign(&line[from..]) {
+        return Some((found.0, from + found.1, is_heading));
+    }
+    let name = line[from..].iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b' ').count();
+    let colon = from
+        + name
+        + line[from + name..].iter().take_while(|byte| matches!(byte, b'*' | b'_' | b' ' | b'#')).count();
+    let is_ended = line.get(colon) == Some(&b':') || is_heading && colon == line.len();
+    if !is_ended {
+        return None;
+    }
+    let speaker = match Name::of(&line[from..from + name])?.as_bytes() {
+        b"system"
+        | b"systemprompt"
+        | b"systemmessage"
+        | b"systeminstruction"
+        | b"systeminstructions"
+        | b"newsysteminstruction"
+        | b"newsystemprompt"
+        | b"systemoverride" => Speaker::System,
+        b"developer" => Speaker::Developer,
+        b"user" | b"human" | b"instruction" | b"instructions" | b"newinstruction" | b"newinstructions"
+        | b"userinput" | b"newtask" => Speaker::Asker,
+        b"assistant" | b"response" | b"ai" | b"aiassistant" | b"model" | b"bot" | b"chatbot" | b"chatgpt"
+        | b"claude" | b"gpt" | b"modelresponse" | b"assistantresponse" => Speaker::Answerer,
+        _ => return None,
+    };
+    from = colon + 1;
+    Some((speaker, from.min(line.len()), is_heading))
+}
+
+/// Names of speakers in other scripts and tongues, with their colon.
+fn foreign(line: &[u8]) -> Option<(Speaker, usize)> {
+    const NAMES: [(&str, Speaker); 24] = [
+        ("系统", Speaker::System),
+        ("系統", Speaker::System),
+        ("システム", Speaker::System),
+        ("시스템", Speaker::System),
+        ("Система", Speaker::System),
+        ("النظام", Speaker::System),
+        ("Système", Speaker::System),
+        ("用户", Speaker::Asker),
+        ("用戶", Speaker::Asker),
+        ("ユーザー", Speaker::Asker),
+        ("사용자", Speaker::Asker),
+        ("Пользователь", Speaker::Asker),
+        ("Utilisateur", Speaker::Asker),
+        ("Benutzer", Speaker::Asker),
+        ("Usuario", Speaker::Asker),
+        ("Utente", Speaker::Asker),
+        ("Usuário", Speaker::Asker),
+        ("助手", Speaker::Answerer),
+        ("アシスタント", Speaker::Answerer),
+        ("어시스턴트", Speaker::Answerer),
+        ("Ассистент", Speaker::Answerer),
+        ("Asistente", Speaker::Answerer),
+        ("Assistente", Speaker::Answerer),
+        ("Assistent", Speaker::Answerer),
+    ];
+    let (name, speaker) = NAMES.iter().find(|(name, _)| line.starts_with(name.as_bytes()))?;
+    let rest = &line[name.len()..];
+    let colon = [":", "：", " :"].iter().find(|colon| rest.starts_with(colon.as_bytes()))?;
+    Some((*speaker, name.len() + colon.len()))
+}
+
+/// "… Assistant: Done. System: …" on one line; the answer's name begins at `at`.
+fn inline(page: &mut Page<'_>, at: usize, report: &mut Report<'_>) {
+    let bytes = page.bytes;
+    if at <= page.first || page.is_quoted(&(at..at + 10)) {
+        return;
+    }
+    let behind = &bytes[at..(at + 1000).min(bytes.len())];
+    for (mark, is_system) in
+        [(&b" System:"[..], true), (b" SYSTEM:", true), (b" Human:", false), (b" User:", false)]
+    {
+        let Some(hit) = memmem::find(behind, mark) else { continue };
+        let before = memmem::find(&bytes[at.saturating_sub(1000)..at], &mark[1..]).is_some();
+        if !before && has_words(&behind[hit + mark.len()..], 2) {
+            let severity = if is_system && !page.is_fenced(at) { Severity::High } else { Severity::Medium };
+            return report.add(Shape::SpokenTurn, severity, at..at + hit + mark.len());
+        }
+    }
+}
+
+/// Looks at the words in brackets at `at`: a link whose text is a role, or a role before an order. What follows
+/// the brackets is at `behind`.
+pub(super) fn bracket(page: &mut Page<'_>, at: usize, words: &[u8], behind: usize, report: &mut Report<'_>) {
+    let bytes = page.bytes;
+    let role = words.strip_prefix(b"/").unwrap_or(words);
+    if !matches!(
+        Name::of(role).as_ref().map(Name::as_bytes),
+        Some(
+            b"system"
+                | b"assistant"
+                | b"developer"
+                | b"systemprompt"
+                | b"systemmessage"
+                | b"admin"
+                | b"sys"
+                | b"user"
+                | b"override"
+        )
+    ) {
+        return;
+    }
+    let is_system = !role.eq_ignore_ascii_case(b"assistant") && !role.eq_ignore_ascii_case(b"user");
+    let span = at..behind;
+    if bytes.get(behind) == Some(&b'(') {
+        let target = &bytes[behind + 1..(behind + 60).min(bytes.len())];
+        let target = &target[..target.iter().position(|&byte| byte == b')').unwrap_or(target.len())];
+        if target.first() == Some(&b'#') && is_frame(&target[1..]) && !page.is_quoted(&span) {
+            let severity = if page.is_fenced(at) { Severity::Medium } else { Severity::High };
+            report.add(Shape::RoleLink, severity, at..behind + target.len() + 2);
+        }
+        return;
+    }
+    if !is_system || !page.begins_line(at) || at <= page.first || page.is_fenced(at) || page.is_quoted(&span)
+    {
+        return;
+    }
+    let is_repeated = bytes[behind..].starts_with(&bytes[at..behind]);
+    let content = &bytes[behind..(behind + 200).min(bytes.len())];
+    let line = content.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    // Lines of a log begin with a bracket too, one after the other.
+    let line_start = memchr::memrchr(b'\n', &bytes[..at]).unwrap_or(0);
+    let before = bytes[line_start.saturating_sub(200)..line_start]
+        .rsplit(|&byte| byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    let after = content.get(line.len() + 1..).unwrap_or_default();
+    let is_log = [before, after].iter().any(|line| line.trim_ascii_start().starts_with(b"["));
+    let severity = match (has_words(line, 6), is_log) {
+        _ if is_repeated => Severity::High,
+        (true, false) => Severity::High,
+        (false, false) if has_words(line, 2) => Severity::Medium,
+        _ => return,
+    };
+    report.add(Shape::RoleBracket, severity, span);
+}
+
+/// Whether a link's target is a part of a prompt's frame and not a section of a document.
+fn is_frame(target: &[u8]) -> bool {
+    [
+        &b"instruction"[..],
+        b"message",
+        b"prompt",
+        b"context",
+        b"rules",
+        b"monologue",
+        b"override",
+        b"directive",
+        b"suggestions",
+        b"additional",
+        b"internal",
+    ]
+    .iter()
+    .any(|word| contains(target, word))
+}
