@@ -14,20 +14,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::pattern::Event;
 use super::policy::Action;
 
 mod sketch;
 
 pub use sketch::{Sketch, text_hash};
-
-/// A rule word in a text: which one (a concept in a language), and how many bytes after the beginning it ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Event {
-    /// The concept and language, as the patterns number them.
-    pub word: u32,
-    /// Where it ends.
-    pub end: u32,
-}
 
 /// Bytes around a seam that are read together. Rules reach 40 characters by default; scripts of three bytes a
 /// character need more.
@@ -97,7 +89,7 @@ pub struct History {
     heat_at: Duration,
 }
 
-/// Rule words near an end, each with its distance to it.
+/// Rule words near an end, which is at [`REACH`].
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Chain {
     events: Vec<Event>,
@@ -106,18 +98,18 @@ struct Chain {
 impl Chain {
     /// These words with `events` after them, as one text. Words beyond reach of the seam are left out.
     fn join(&self, events: &[Event]) -> Vec<Event> {
-        let before = self.events.iter().map(|event| Event { word: event.word, end: REACH - event.end });
         let after = events.iter().take_while(|event| event.end <= REACH).take(MOST_EVENTS);
-        before.chain(after.map(|event| Event { word: event.word, end: REACH + event.end })).collect()
+        let after = after.map(|event| Event { start: REACH + event.start, end: REACH + event.end, ..*event });
+        self.events.iter().copied().chain(after).collect()
     }
 
-    /// The end of a text of `length` bytes.
+    /// The end of a text of `length` bytes, placed so that it ends at [`REACH`].
     fn end_of(events: &[Event], length: u32) -> Self {
-        let near = events.iter().filter(|event| length.saturating_sub(event.end) <= REACH);
-        let distance = |event: &Event| Event { word: event.word, end: length.saturating_sub(event.end) };
-        let near: Vec<Event> = near.map(distance).collect();
-        let skip = near.len().saturating_sub(MOST_EVENTS);
-        Self { events: near[skip..].to_vec() }
+        let near = || events.iter().filter(|event| length.saturating_sub(event.end) <= REACH);
+        let skip = near().count().saturating_sub(MOST_EVENTS);
+        let place = |at: u32| (at + REACH).saturating_sub(length);
+        let placed = |event: &Event| Event { start: place(event.start), end: place(event.end), ..*event };
+        Self { events: near().skip(skip).map(placed).collect() }
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod cut;
 mod lexicon;
+mod pieces;
 mod proximity;
 mod regex;
 
@@ -28,7 +29,7 @@ use super::pack::{Languages, LinkedRule, PackFault, Packs, Roles, Trigger, Views
 use super::reference::Starts;
 use super::{Category, Severity, View};
 use lexicon::{Lexicon, Window};
-pub use proximity::{Hit, Subject};
+pub use proximity::{Event, Hit, Subject};
 use proximity::{Proximity, Workspace};
 
 /// All rule packs in a form that texts can be searched for.
@@ -143,7 +144,7 @@ impl Patterns {
         }
         // Spans are counted in 32 bits. No body of that size is accepted, long before it comes here.
         let text = &text.as_bytes()[..text.len().min(u32::MAX as usize)];
-        let window = Window { bytes: text, is_final: true };
+        let window = Window { bytes: text, is_final: true, has_borders: subject.has_borders };
         let before = hits.len();
         let PatternScratch { matcher, workspace, starts, pattern_ends, .. } = scratch;
         workspace.begin();
@@ -219,7 +220,7 @@ impl Patterns {
                 let text =
                     if raw_only { Cow::Borrowed(example.text.as_str()) } else { normalise(&example.text) };
                 hits.clear();
-                let subject = Subject { views: rule.views, role: rule.roles.first() };
+                let subject = Subject { views: rule.views, role: rule.roles.first(), has_borders: true };
                 self.scan(&text, subject, &mut scratch, &mut hits);
                 let fired = hits.iter().any(|hit| hit.rule == number);
                 if fired != example.must_match {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::units::Day;
 
-use super::{Category, Finding, Role, Severity, View};
+use super::{Category, Finding, Role, Severity};
 
 /// What may be done about a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,9 +24,10 @@ pub enum Mode {
 }
 
 /// What is done with a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Action {
     /// It passes.
+    #[default]
     Allow,
     /// It passes, marked.
     Flag,
@@ -96,7 +97,7 @@ impl Default for Policy {
 }
 
 /// What a policy makes of one text.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Judgement {
     /// What is done.
     pub action: Action,
@@ -149,6 +150,12 @@ impl Policy {
         Judgement { action, score: marking.value(), is_exempt }
     }
 
+    /// Whether a finding counts at all.
+    #[must_use]
+    pub fn counts(&self, finding: &Finding, today: Day) -> bool {
+        self.mode_of(finding.category) > Mode::Off && !self.exempts(finding, today)
+    }
+
     fn mode_of(&self, category: Category) -> Mode {
         let at = Category::ALL.iter().position(|known| *known == category);
         at.map_or(Mode::Block, |at| self.categories[at])
@@ -177,15 +184,12 @@ fn is_outdone(findings: &[Finding], at: usize) -> bool {
         || findings[at + 1..].iter().any(|other| is_same(other) && weight(other) > weight_here)
 }
 
-/// How much of a block one finding is. What had to be dug out of an encoding or a disguise weighs a level more: that
-/// somebody hid it is the point.
+/// How much of a block one finding is.
 fn weight(finding: &Finding) -> f32 {
-    let is_dug_out = matches!(finding.view, View::Folded | View::Decoded);
-    match (finding.severity, is_dug_out) {
-        (Severity::High, true) => 0.95,
-        (Severity::High, false) | (Severity::Medium, true) => 0.9,
-        (Severity::Medium, false) | (Severity::Low, true) => 0.5,
-        (Severity::Low, false) => 0.15,
+    match finding.severity {
+        Severity::High => 0.9,
+        Severity::Medium => 0.5,
+        Severity::Low => 0.15,
     }
 }
 
@@ -227,13 +231,11 @@ impl Score {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn finding(rule: &str, category: Category, severity: Severity, view: View) -> Finding {
-        Finding { rule: rule.into(), category, severity, view, span: 0..1 }
-    }
+    use crate::request::scan::View;
 
     fn plain(rule: &str, severity: Severity) -> Finding {
-        finding(rule, Category::Persona, severity, View::Normalised)
+        let (category, view) = (Category::Persona, View::Normalised);
+        Finding { rule: rule.into(), category, severity, view, span: 0..1 }
     }
 
     #[test]
@@ -258,11 +260,11 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_counts_once_and_more_where_it_was_hidden() {
+    fn a_rule_counts_once() {
         let twice = [plain("a", Severity::Medium), plain("a", Severity::Medium)];
         assert_eq!(Policy::default().judge(Role::User, &twice, 0.0, Day(9)).action, Action::Flag);
-        let hidden = [finding("a", Category::Persona, Severity::Medium, View::Decoded)];
-        assert_eq!(Policy::default().judge(Role::User, &hidden, 0.0, Day(9)).action, Action::Block);
+        let worse = [plain("a", Severity::Medium), plain("a", Severity::High)];
+        assert_eq!(Policy::default().judge(Role::User, &worse, 0.0, Day(9)).action, Action::Block);
     }
 
     #[test]

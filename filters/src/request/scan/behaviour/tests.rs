@@ -1,19 +1,23 @@
 use super::*;
+use crate::request::scan::pack::Languages;
 
 const SETTINGS: Settings = Settings { repeats: 30, prompts: 8, half_life: Duration::from_secs(3600) };
 
 /// Words that the test's only rule wants, in this order and within 40 bytes of each other.
 const WORDS: [&str; 3] = ["ignore", "previous", "instructions"];
 
+fn event(concept: u16, start: usize, end: usize) -> Event {
+    let small = |at| u32::try_from(at).expect("small");
+    Event { start: small(start), end: small(end), concept, languages: Languages::ANY }
+}
+
 fn events(text: &str) -> Vec<Event> {
     let mut events: Vec<Event> = WORDS
         .iter()
         .enumerate()
         .flat_map(|(word, letters)| {
-            text.match_indices(letters).map(move |(at, _)| Event {
-                word: u32::try_from(word).expect("small"),
-                end: u32::try_from(at + letters.len()).expect("small"),
-            })
+            let concept = u16::try_from(word).expect("small");
+            text.match_indices(letters).map(move |(at, _)| event(concept, at, at + letters.len()))
         })
         .collect();
     events.sort_by_key(|event| event.end);
@@ -24,7 +28,7 @@ fn rules_in(events: &[Event]) -> Vec<u32> {
     let mut next = 0;
     let mut last = None;
     for event in events {
-        if event.word == next && last.is_none_or(|last| event.end - last <= 40) {
+        if u32::from(event.concept) == next && last.is_none_or(|last| event.end - last <= 40) {
             next += 1;
             last = Some(event.end);
         }
@@ -115,12 +119,12 @@ fn marks_add_up_and_are_forgotten() {
 proptest::proptest! {
     #[test]
     fn never_panics_and_stays_small(
-        prompts in proptest::collection::vec((proptest::collection::vec((0u32..3, 0u32..600), 0..40), 0usize..600), 0..40),
+        prompts in proptest::collection::vec((proptest::collection::vec((0u16..3, 0usize..600), 0..40), 0usize..600), 0..40),
     ) {
         let mut history = History::default();
         for (number, (mut words, length)) in prompts.into_iter().enumerate() {
             words.sort_by_key(|word| word.1);
-            let events: Vec<Event> = words.into_iter().map(|(word, end)| Event { word, end }).collect();
+            let events: Vec<Event> = words.into_iter().map(|(word, end)| event(word, end.min(length).saturating_sub(6), end.min(length))).collect();
             let text = "x".repeat(length);
             let seen = Seen { hash: number as u64, text: &text, events: &events, action: Action::Allow };
             history.observe(&seen, &SETTINGS, Duration::ZERO, rules_in);

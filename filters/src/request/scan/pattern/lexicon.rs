@@ -75,6 +75,8 @@ pub(crate) struct Window<'t> {
     pub(crate) bytes: &'t [u8],
     /// Whether the text ends where `bytes` do.
     pub(crate) is_final: bool,
+    /// Whether words are set apart in it. Where letters were joined, a word may begin and end anywhere.
+    pub(crate) has_borders: bool,
 }
 
 /// Why a literal does not stand for an atom, or not yet.
@@ -193,7 +195,7 @@ impl Phrase {
     #[inline(never)]
     fn check(&self, mut start: usize, mut end: usize, window: Window<'_>) -> Result<(usize, usize), Not> {
         for word in &self.before {
-            start = word.before(start, window.bytes).ok_or(Not::Here)?;
+            start = word.before(start, window).ok_or(Not::Here)?;
         }
         for word in &self.after {
             end = word.after(end, window)?;
@@ -210,7 +212,14 @@ impl Phrase {
 
 impl Word {
     /// Where this word begins, if it stands before `at`.
-    fn before(&self, mut at: usize, bytes: &[u8]) -> Option<usize> {
+    fn before(&self, mut at: usize, window: Window<'_>) -> Option<usize> {
+        let bytes = window.bytes;
+        if !window.has_borders
+            && let Some(start) = at.checked_sub(self.bytes.len())
+            && bytes[start..at].eq_ignore_ascii_case(&self.bytes)
+        {
+            return Some(start);
+        }
         for _ in 0..self.joint.most() {
             at = self.joint.before(&bytes[..at])?;
             if let Some(start) = at.checked_sub(self.bytes.len())
@@ -224,6 +233,12 @@ impl Word {
 
     /// Where this word ends, if it stands after `at`.
     fn after(&self, mut at: usize, window: Window<'_>) -> Result<usize, Not> {
+        if !window.has_borders
+            && let Some(next) = window.bytes.get(at..at + self.bytes.len())
+            && next.eq_ignore_ascii_case(&self.bytes)
+        {
+            return Ok(at + self.bytes.len());
+        }
         for _ in 0..self.joint.most() {
             at += self.joint.after(window.from(at))?;
             let rest = window.from(at).bytes;
@@ -275,17 +290,18 @@ impl Joint {
 
 impl<'t> Window<'t> {
     fn from(self, at: usize) -> Self {
-        Self { bytes: &self.bytes[at..], is_final: self.is_final }
+        Self { bytes: &self.bytes[at..], ..self }
     }
 
     #[inline]
     fn touches_before(self, start: usize) -> bool {
-        start > 0 && self.bytes[start - 1].is_ascii_alphanumeric()
+        self.has_borders && start > 0 && self.bytes[start - 1].is_ascii_alphanumeric()
     }
 
     #[inline]
     fn ends_word(self, end: usize) -> Result<(), Not> {
         match self.bytes.get(end) {
+            _ if !self.has_borders => Ok(()),
             Some(next) if next.is_ascii_alphanumeric() => Err(Not::Here),
             None if !self.is_final => Err(Not::Yet),
             _ => Ok(()),

@@ -27,7 +27,7 @@ const FORBIDS: u8 = 1 << 7;
 
 /// An atom that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Event {
+pub struct Event {
     pub(crate) start: u32,
     pub(crate) end: u32,
     pub(crate) concept: u16,
@@ -41,13 +41,15 @@ pub struct Subject {
     pub views: Views,
     /// Who wrote it.
     pub role: Role,
+    /// Whether words are set apart in it; see [`crate::request::scan::view::Reading::has_lost_borders`].
+    pub has_borders: bool,
 }
 
 impl Subject {
     /// One view of a text of this role.
     #[must_use]
     pub fn new(view: View, role: Role) -> Self {
-        Self { views: Views::only(view), role }
+        Self { views: Views::only(view), role, has_borders: true }
     }
 }
 
@@ -350,6 +352,11 @@ impl Workspace {
         }
         self.events.push(event);
         self.events.len() >= MAX_EVENTS
+    }
+
+    /// The atoms since the last [`Self::forget`].
+    pub(crate) fn events(&self) -> &[Event] {
+        &self.events
     }
 
     /// Keeps only what atoms that are still to come can be near to, and never more than half of what there is

@@ -1,0 +1,237 @@
+//! A whole request → one verdict. Every text is judged by itself; the worst decides. What a person wrote is also read
+//! together: the turns of one request with each other, and its last turn with what the same key sent before.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::behaviour::{self, History, Pattern, Seen, text_hash};
+use super::pattern::{Event, Subject};
+use super::policy::{Action, Judgement, Mode, Policy};
+use super::scanner::{Scanner, Scratch};
+use super::{Category, Finding, Role, Severity, View};
+use crate::units::Day;
+
+/// Turns of one request that are read together, the last ones.
+const TURNS: usize = 32;
+
+/// How to look at a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'t> {
+    /// What counts and what is done.
+    pub policy: &'t Policy,
+    /// The most that is done about behaviour.
+    pub behaviour: Mode,
+    /// How histories are kept.
+    pub history: behaviour::Settings,
+    /// The day, for exemptions.
+    pub today: Day,
+}
+
+/// What is done with a request, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// What is done.
+    pub action: Action,
+    /// The score of the worst text, 0 to 1.
+    pub score: f32,
+    /// Which text that is, by its place in the request.
+    pub text: usize,
+    /// What was found in it and counts, the weightiest first.
+    pub findings: Vec<Finding>,
+    /// Whether an exemption kept something from counting, in any text.
+    pub is_exempt: bool,
+}
+
+impl Verdict {
+    /// The rules that count, each once.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Arc<str>> {
+        let mut rules: Vec<Arc<str>> = Vec::new();
+        for finding in &self.findings {
+            if !rules.contains(&finding.rule) {
+                rules.push(Arc::clone(&finding.rule));
+            }
+        }
+        rules
+    }
+}
+
+/// Looks over the texts of one request, one after the other.
+#[derive(Debug)]
+pub struct Inspection<'i> {
+    scanner: &'i Scanner,
+    scratch: &'i mut Scratch,
+    terms: Terms<'i>,
+    verdict: Verdict,
+    count: usize,
+    /// The turns of this request, read together.
+    turns: History,
+    /// The last text of the person asking.
+    last: Option<Turn>,
+}
+
+/// A text of the person asking, kept until the end of the request.
+#[derive(Debug, Default)]
+struct Turn {
+    number: usize,
+    text: String,
+    events: Vec<Event>,
+    findings: Vec<Finding>,
+    judgement: Judgement,
+    learned: f32,
+    learned_span: Range<usize>,
+}
+
+impl<'i> Inspection<'i> {
+    /// Begins.
+    #[must_use]
+    pub fn new(scanner: &'i Scanner, scratch: &'i mut Scratch, terms: Terms<'i>) -> Self {
+        let verdict =
+            Verdict { action: Action::Allow, score: 0.0, text: 0, findings: Vec::new(), is_exempt: false };
+        Self { scanner, scratch, terms, verdict, count: 0, turns: History::default(), last: None }
+    }
+
+    /// Looks at the next text.
+    pub fn text(&mut self, text: &str, role: Role) {
+        let number = self.count;
+        self.count += 1;
+        let Terms { policy, today, .. } = self.terms;
+        let scanned = self.scanner.scan(text, role, self.scratch);
+        let judgement = policy.judge(role, scanned.findings, scanned.learned, today);
+        self.verdict.is_exempt |= judgement.is_exempt;
+        let learned = (scanned.learned, scanned.learned_span.clone());
+        if is_worse(&judgement, &self.verdict) {
+            let findings = counting(policy, today, scanned.findings, learned.clone());
+            self.verdict = verdict(number, &judgement, findings, self.verdict.is_exempt);
+        }
+        if role == Role::User && self.terms.behaviour > Mode::Off {
+            let turn = Turn {
+                number,
+                text: scanned.normalised.to_owned(),
+                events: scanned.events.to_vec(),
+                findings: scanned.findings.to_vec(),
+                judgement,
+                learned: learned.0,
+                learned_span: learned.1,
+            };
+            if let Some(before) = self.last.replace(turn)
+                && self.count <= TURNS
+            {
+                let patterns = observe(self.scanner, self.scratch, &self.terms, &before, &mut self.turns, Duration::ZERO);
+                self.add(&before, &patterns);
+            }
+        }
+    }
+
+    /// The verdict, with what the turns of the request show together.
+    #[must_use]
+    pub fn finish(self) -> Verdict {
+        self.finish_in(Duration::ZERO, |_| ())
+    }
+
+    /// The verdict, also with what the history of the conversation shows. `now` is the time since some fixed moment;
+    /// `lend` lends the history.
+    #[must_use]
+    pub fn finish_in(mut self, now: Duration, lend: impl FnOnce(&mut dyn FnMut(&mut History))) -> Verdict {
+        let Some(last) = self.last.take() else { return self.verdict };
+        let patterns = observe(self.scanner, self.scratch, &self.terms, &last, &mut self.turns, now);
+        self.add(&last, &patterns);
+        lend(&mut |history| {
+            let patterns = observe(self.scanner, self.scratch, &self.terms, &last, history, now);
+            self.add(&last, &patterns);
+            if self.verdict.action == Action::Block {
+                history.refuse_last(&seen(&last));
+            }
+        });
+        self.verdict
+    }
+
+    /// Judges a turn again with what the run of turns shows.
+    fn add(&mut self, turn: &Turn, patterns: &[Pattern]) {
+        if patterns.is_empty() {
+            return;
+        }
+        let Terms { policy, behaviour, today, .. } = self.terms;
+        let mut findings = turn.findings.clone();
+        findings.extend(patterns.iter().map(|pattern| finding(self.scanner, pattern, &turn.text)));
+        let mut bounded = policy.clone();
+        bounded.mode = bounded.mode.min(behaviour).max(mode_of(turn.judgement.action));
+        let judgement = bounded.judge(Role::User, &findings, turn.learned, today);
+        if is_worse(&judgement, &self.verdict) {
+            let findings = counting(policy, today, &findings, (turn.learned, turn.learned_span.clone()));
+            self.verdict = verdict(turn.number, &judgement, findings, self.verdict.is_exempt);
+        }
+    }
+}
+
+fn is_worse(judgement: &Judgement, verdict: &Verdict) -> bool {
+    (judgement.action, judgement.score) > (verdict.action, verdict.score)
+}
+
+fn verdict(text: usize, judgement: &Judgement, findings: Vec<Finding>, is_exempt: bool) -> Verdict {
+    Verdict { action: judgement.action, score: judgement.score, text, findings, is_exempt }
+}
+
+fn mode_of(action: Action) -> Mode {
+    match action {
+        Action::Allow => Mode::Off,
+        Action::Flag => Mode::Flag,
+        Action::Block => Mode::Block,
+    }
+}
+
+/// The findings that count, the weightiest first, with one for the learned layer where that counts.
+fn counting(policy: &Policy, today: Day, findings: &[Finding], learned: (f32, Range<usize>)) -> Vec<Finding> {
+    let mut findings: Vec<Finding> =
+        findings.iter().filter(|finding| policy.counts(finding, today)).cloned().collect();
+    if learned.0 >= policy.flag_at {
+        let severity = if learned.0 >= policy.block_at { Severity::High } else { Severity::Medium };
+        let finding = Finding {
+            rule: "learned.wording".into(),
+            category: Category::Learned,
+            severity,
+            view: View::Normalised,
+            span: learned.1,
+        };
+        if policy.counts(&finding, today) {
+            findings.push(finding);
+        }
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}
+
+fn seen(turn: &Turn) -> Seen<'_> {
+    Seen {
+        hash: text_hash(&turn.text),
+        text: &turn.text,
+        events: &turn.events,
+        action: turn.judgement.action,
+    }
+}
+
+fn observe(
+    scanner: &Scanner,
+    scratch: &mut Scratch,
+    terms: &Terms<'_>,
+    turn: &Turn,
+    history: &mut History,
+    now: Duration,
+) -> Vec<Pattern> {
+    let subject = Subject::new(View::Normalised, Role::User);
+    history.observe(&seen(turn), &terms.history, now, |events| {
+        scanner.patterns().rules_in(events, subject, scratch.patterns_mut())
+    })
+}
+
+/// What a pattern of behaviour is as a finding.
+fn finding(scanner: &Scanner, pattern: &Pattern, text: &str) -> Finding {
+    let (rule, severity): (Arc<str>, Severity) = match pattern {
+        Pattern::Repeated { .. } => ("behaviour.repeated-prompt".into(), Severity::High),
+        Pattern::Pieces { rule } => ("behaviour.attack-in-pieces".into(), scanner.patterns().rule(*rule).severity),
+        Pattern::Variation => ("behaviour.variation-of-refused".into(), Severity::Medium),
+        Pattern::Escalation => ("behaviour.escalation".into(), Severity::Medium),
+    };
+    Finding { rule, category: Category::Behaviour, severity, view: View::Normalised, span: 0..text.len() }
+}

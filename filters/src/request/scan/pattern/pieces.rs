@@ -1,0 +1,43 @@
+//! Rules over atoms that do not come from one text: what the last texts left behind, read together.
+
+use super::{Event, PatternScratch, Patterns, Subject, View, Views};
+
+impl Patterns {
+    /// The numbers of the rules that these atoms, in the order of their ends, make fire.
+    ///
+    /// # Cost
+    /// As for a text with these atoms; one small allocation where there is a rule.
+    #[must_use]
+    pub fn rules_in(&self, events: &[Event], subject: Subject, scratch: &mut PatternScratch) -> Vec<u32> {
+        if scratch.number != self.number {
+            *scratch = self.scratch();
+        }
+        let mut hits = Vec::new();
+        scratch.workspace.begin();
+        for event in events {
+            if scratch.workspace.push(*event) {
+                break;
+            }
+        }
+        self.proximity.settle(&mut scratch.workspace, subject, &mut hits);
+        let mut rules: Vec<u32> = hits.into_iter().map(|hit| hit.rule).collect();
+        rules.sort_unstable();
+        rules
+    }
+
+    /// Whether a rule reads the raw view and not the normalised one.
+    #[must_use]
+    pub fn has_raw_rules(&self) -> bool {
+        self.rules
+            .iter()
+            .any(|rule| rule.views.has(View::Raw) && !rule.views.meets(Views::only(View::Normalised)))
+    }
+}
+
+impl PatternScratch {
+    /// The atoms of the text that was searched last; of a very long one, those of its last part.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        self.workspace.events()
+    }
+}

@@ -1,0 +1,283 @@
+//! One text → everything that speaks against it: its readings are made, each is searched for rules, its structure is
+//! looked at, and the learned layer gives its opinion. What was hidden, by markup or by an encoding, weighs a level
+//! more than the same in plain sight.
+//!
+//! Nothing is decided here: [`super::policy`] weighs, [`super::inspect`] looks over a whole request.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::decode::Encoding;
+use super::learned::{self, Model};
+use super::pack::Views as ViewSet;
+use super::pattern::{Event, Hit, PatternScratch, Patterns, Subject};
+use super::structure::{self, HiddenText};
+use super::view::{Evidence, Reading, Scratch as ViewScratch, Views};
+use super::{Category, Finding, Role, Severity, View};
+
+/// Everything that looks at texts.
+#[derive(Debug)]
+pub struct Scanner {
+    patterns: Patterns,
+    model: Option<Model>,
+    evidence: [Arc<str>; KINDS],
+}
+
+/// What one thread keeps between texts.
+#[derive(Debug)]
+pub struct Scratch {
+    views: ViewScratch,
+    patterns: PatternScratch,
+    hits: Vec<Hit>,
+    hidden: Vec<HiddenText>,
+    findings: Vec<Finding>,
+    events: Vec<Event>,
+    normalised: String,
+}
+
+impl Scratch {
+    /// What the patterns need.
+    pub(super) fn patterns_mut(&mut self) -> &mut PatternScratch {
+        &mut self.patterns
+    }
+}
+
+/// What was seen in one text.
+#[derive(Debug)]
+pub struct Scanned<'s> {
+    /// What speaks against it.
+    pub findings: &'s [Finding],
+    /// What the learned layer says, on the scale of scores: 0 to 1.
+    pub learned: f32,
+    /// The words that the learned layer went by.
+    pub learned_span: Range<usize>,
+    /// Rule words in the normalised text.
+    pub events: &'s [Event],
+    /// The normalised text.
+    pub normalised: &'s str,
+}
+
+/// Kinds of evidence that are findings of their own.
+const KINDS: usize = 11;
+
+impl Scanner {
+    /// A scanner with these patterns and, where it is wanted, the learned layer.
+    #[must_use]
+    pub fn new(patterns: Patterns, model: Option<Model>) -> Self {
+        super::view::prepare();
+        Self { patterns, model, evidence: NAMES.map(Arc::from) }
+    }
+
+    /// The patterns.
+    #[must_use]
+    pub fn patterns(&self) -> &Patterns {
+        &self.patterns
+    }
+
+    /// The learned layer.
+    #[must_use]
+    pub fn model(&self) -> Option<&Model> {
+        self.model.as_ref()
+    }
+
+    /// What one thread needs. It may be used with a later scanner too.
+    #[must_use]
+    pub fn scratch(&self) -> Scratch {
+        Scratch {
+            views: ViewScratch::default(),
+            patterns: self.patterns.scratch(),
+            hits: Vec::new(),
+            hidden: Vec::new(),
+            findings: Vec::new(),
+            events: Vec::new(),
+            normalised: String::new(),
+        }
+    }
+
+    /// Looks at one text.
+    ///
+    /// # Cost
+    /// Linear in the text. Nothing is allocated for ordinary ASCII text once the scratch has seen some.
+    pub fn scan<'s>(&self, text: &str, role: Role, scratch: &'s mut Scratch) -> Scanned<'s> {
+        let Scratch { views, patterns, hits, hidden, findings, events, normalised } = scratch;
+        findings.clear();
+        events.clear();
+        hidden.clear();
+        normalised.clear();
+        structure::check(text, role, findings, hidden);
+        let mut views = Views::read(text, views);
+        let mut look = Look { scanner: self, role, hidden, patterns, hits, findings, spoken_of: Vec::new() };
+        if !text.is_ascii() && self.patterns.has_raw_rules() {
+            look.raw(text);
+        }
+        let mut learned = Opinion::default();
+        for (number, reading) in views.iter().enumerate() {
+            look.reading(&reading);
+            if number == 0 {
+                // The main reading: what is read together with other prompts, and told apart from them.
+                events.extend_from_slice(look.patterns.events());
+                normalised.push_str(reading.text);
+            }
+        }
+        let ciphers = std::mem::take(&mut look.spoken_of);
+        if !ciphers.is_empty() {
+            let mark = views.suspect(&ciphers);
+            for reading in views.since(mark) {
+                look.reading(&reading);
+            }
+        }
+        self.note(views.evidence(), text, findings);
+        if let Some(model) = &self.model {
+            let evidence = learned::Evidence::of(findings);
+            for reading in views.iter() {
+                let said = model.score(reading.text, evidence);
+                let score = on_our_scale(said.score, model);
+                if score > learned.score {
+                    learned = Opinion { score, span: reading.origin(said.span) };
+                }
+            }
+        }
+        Scanned { findings, learned: learned.score, learned_span: learned.span, events, normalised }
+    }
+
+    /// Adds what had to be undone to the findings. Much of it is ordinary somewhere, so it says little by itself.
+    fn note(&self, evidence: &Evidence, text: &str, findings: &mut Vec<Finding>) {
+        let counts: [(&super::view::Count, u32, Severity, Category); KINDS] = [
+            (&evidence.tags, 1, Severity::High, Category::HiddenText),
+            (&evidence.variation, 8, Severity::Medium, Category::HiddenText),
+            (&evidence.invisible, 3, Severity::Low, Category::HiddenText),
+            (&evidence.bidi, 3, Severity::Low, Category::HiddenText),
+            (&evidence.soft_hyphens, 20, Severity::Low, Category::Obfuscation),
+            (&evidence.combining, 8, Severity::Low, Category::Obfuscation),
+            (&evidence.math, 8, Severity::Low, Category::Obfuscation),
+            (&evidence.styled, 8, Severity::Low, Category::Obfuscation),
+            (&evidence.mixed_script_words, 1, Severity::Medium, Category::Obfuscation),
+            (&evidence.confusable_words, 3, Severity::Low, Category::Obfuscation),
+            (&evidence.leet_words, 4, Severity::Low, Category::Obfuscation),
+        ];
+        for ((count, least, severity, category), rule) in counts.into_iter().zip(&self.evidence) {
+            if count.times >= least {
+                let span = count.first.clone().unwrap_or(0..text.len().min(1));
+                findings.push(Finding { rule: Arc::clone(rule), category, severity, view: View::Raw, span });
+            }
+        }
+    }
+}
+
+/// In the order of [`Scanner::note`].
+const NAMES: [&str; KINDS] = [
+    "hidden.tag-characters",
+    "hidden.variation-selectors",
+    "hidden.zero-width",
+    "hidden.bidirectional",
+    "obfuscation.soft-hyphens",
+    "obfuscation.combining-marks",
+    "obfuscation.mathematical-letters",
+    "obfuscation.styled-letters",
+    "obfuscation.mixed-script",
+    "obfuscation.look-alikes",
+    "obfuscation.leetspeak",
+];
+
+#[derive(Default)]
+struct Opinion {
+    score: f32,
+    span: Range<usize>,
+}
+
+/// The search of one text's readings.
+struct Look<'a> {
+    scanner: &'a Scanner,
+    role: Role,
+    hidden: &'a [HiddenText],
+    patterns: &'a mut PatternScratch,
+    hits: &'a mut Vec<Hit>,
+    findings: &'a mut Vec<Finding>,
+    /// Ciphers that some rule says the text speaks of.
+    spoken_of: Vec<Encoding>,
+}
+
+impl Look<'_> {
+    fn raw(&mut self, text: &str) {
+        self.hits.clear();
+        let subject = Subject::new(View::Raw, self.role);
+        self.scanner.patterns.scan(text, subject, self.patterns, self.hits);
+        for hit in self.hits.drain(..) {
+            let rule = self.scanner.patterns.rule(hit.rule);
+            self.findings.push(Finding {
+                rule: Arc::clone(rule.id),
+                category: rule.category,
+                severity: rule.severity,
+                view: View::Raw,
+                span: hit.start as usize..hit.end as usize,
+            });
+        }
+    }
+
+    fn reading(&mut self, reading: &Reading<'_>) {
+        self.hits.clear();
+        let views = match reading.view {
+            // An ASCII text is its own normalised form: it is read as both at once.
+            View::Raw | View::Normalised if reading.is_original() => ViewSet::ASCII,
+            view => ViewSet::only(view),
+        };
+        let subject = Subject { views, role: self.role, has_borders: !reading.has_lost_borders };
+        self.scanner.patterns.scan(reading.text, subject, self.patterns, self.hits);
+        let is_dug_out = is_disguise(reading);
+        for hit in self.hits.drain(..) {
+            let rule = self.scanner.patterns.rule(hit.rule);
+            // What is there in plain sight was not dug out.
+            if reading.view > View::Normalised && self.findings.iter().any(|finding| finding.rule == *rule.id) {
+                continue;
+            }
+            let span = reading.origin(hit.start as usize..hit.end as usize);
+            let is_hidden = self.hidden.iter().any(|hidden| {
+                hidden.text.start < span.end && span.start < hidden.text.end
+            });
+            let severity = if is_dug_out || is_hidden { raised(rule.severity) } else { rule.severity };
+            self.findings.push(Finding {
+                rule: Arc::clone(rule.id),
+                category: rule.category,
+                severity,
+                view: reading.view,
+                span,
+            });
+        }
+    }
+}
+
+/// Whether a reading undoes something that nobody does without a reason. Entities, percent signs and escapes are
+/// ordinary in pages, links and code.
+fn is_disguise(reading: &Reading<'_>) -> bool {
+    match (reading.view, reading.encoding) {
+        (View::Folded, _) => true,
+        (
+            View::Decoded,
+            Some(Encoding::Percent | Encoding::Entities | Encoding::QuotedPrintable | Encoding::Escapes),
+        ) => reading.depth > 1,
+        (View::Decoded, _) => true,
+        _ => false,
+    }
+}
+
+fn raised(severity: Severity) -> Severity {
+    match severity {
+        Severity::Low => Severity::Medium,
+        Severity::Medium | Severity::High => Severity::High,
+    }
+}
+
+/// The model's probability on the scale of scores, where 0.5 is worth a mark, 0.75 a block, and 0.9 a block where
+/// false alarms cost most.
+fn on_our_scale(probability: f32, model: &Model) -> f32 {
+    let learned::Thresholds { flag, block, strict } = model.thresholds();
+    let points = [(0.0, 0.0), (flag, 0.5), (block, 0.75), (strict, 0.9), (1.0, 1.0)];
+    for pair in points.windows(2) {
+        let [(from, low), (to, high)] = [pair[0], pair[1]];
+        if probability < to || to >= 1.0 {
+            let share = if to > from { ((probability - from) / (to - from)).clamp(0.0, 1.0) } else { 1.0 };
+            return low + share * (high - low);
+        }
+    }
+    1.0
+}
