@@ -20,6 +20,7 @@ mod tests;
 
 use std::path::Path;
 
+pub(crate) use check::default_scan;
 pub use describe::{reference, schema};
 pub use fault::Faults;
 pub use render::{diff, render, render_json};

@@ -21,6 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::config::{self, Settings};
+use crate::scanner;
 use crate::state::{Stages, State};
 use crate::tls::{self, Certificate, TlsError};
 
@@ -131,13 +132,16 @@ impl Control {
         }
     }
 
-    /// Of every file that a reload reads: the configuration, and the certificates and keys that it names.
+    /// Of every file that a reload reads: the configuration, the certificates and keys that it names, the rule packs.
     fn fingerprint(&self) -> Vec<Fingerprint> {
         let stages = self.state.stages.load();
         let conf = config::file_names().iter().map(|name| fingerprint_of(&self.folder.join(name)));
         let tls = stages.settings.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         let tls = tls.flat_map(|files| [fingerprint_of(&files.certificate), fingerprint_of(&files.key)]);
-        conf.chain(tls).collect()
+        let rules = stages.settings.scan.rules.iter();
+        let rules = rules.flat_map(|folder| scanner::files(folder).unwrap_or_default());
+        let rules = rules.map(|file| fingerprint_of(&file)).collect::<Vec<_>>();
+        conf.chain(tls).chain(rules).collect()
     }
 
     async fn until_ready(&self) {

@@ -12,6 +12,7 @@ pub mod histories;
 pub mod metrics;
 pub mod proxy;
 pub mod record;
+pub mod scanner;
 pub mod server;
 pub mod servers;
 pub mod sim;

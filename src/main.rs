@@ -26,6 +26,8 @@ enum Command {
     Check(cli::check::CheckArgs),
     /// Make API keys.
     Key(cli::key::KeyArgs),
+    /// Scan prompts from standard input.
+    Scan(cli::scan::ScanArgs),
     /// Simulate inference servers.
     Sim(sim::SimArgs),
 }
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Key(args) => cli::key::run(&args),
+        Command::Scan(args) => cli::scan::run(&args),
         Command::Sim(args) => match sim::run(args) {
             Ok(()) => 0,
             Err(error) => {

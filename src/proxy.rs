@@ -15,6 +15,7 @@ mod models;
 mod refuse;
 mod relay;
 mod request;
+mod scan;
 mod stream;
 mod strict;
 mod whole;

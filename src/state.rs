@@ -14,11 +14,14 @@ use tollgate_filters::request::body::escape;
 use tollgate_filters::request::catalogue::{Catalogue, Entry, matches};
 use tollgate_filters::request::guessing::Guessing;
 use tollgate_filters::request::quota::{self, Usage};
+use tollgate_filters::request::scan::behaviour;
+use tollgate_filters::request::scan::policy::{Exemption, Policy};
 use tollgate_filters::request::upstream::balance::{Candidate, Route};
 use tollgate_filters::units::Day;
 
 use crate::access_log::AccessLog;
-use crate::config::settings::{Model, Pool, Settings, Tenant, Tier};
+use crate::config::settings::{self, Model, Pool, ScanChange, Settings, Tenant, Tier};
+use crate::histories::Histories;
 use crate::metrics::Metrics;
 use crate::servers::Server;
 
@@ -37,6 +40,8 @@ pub struct Stages {
     pub servers: Vec<Arc<Server>>,
     /// For each tenant of the settings, its limits and what it has used of them.
     pub tenants: Vec<TenantQuota>,
+    /// For each tenant of the settings, what is done about prompts.
+    pub policies: Vec<Policies>,
 }
 
 /// Where and how a model is served.
@@ -55,6 +60,60 @@ pub struct WireName {
     pub plain: Arc<str>,
     /// With what JSON escapes.
     pub json: bytes::Bytes,
+}
+
+/// What is done about a tenant's prompts.
+#[derive(Debug)]
+pub struct Policies {
+    /// For models that say nothing about it.
+    usual: Policy,
+    /// For models that do.
+    by_model: HashMap<usize, Policy>,
+}
+
+impl Policies {
+    /// The policy for requests to a model, by its position in the catalogue.
+    #[must_use]
+    pub fn of(&self, model: usize) -> &Policy {
+        self.by_model.get(&model).unwrap_or(&self.usual)
+    }
+
+    fn build(settings: &Settings, tenant: &Tenant) -> Self {
+        let tier = settings.tiers.iter().find(|tier| tier.name == tenant.tier);
+        let with = |model: Option<&ScanChange>| {
+            let changes = [model, tier.and_then(|tier| tier.scan.as_ref()), tenant.scan.as_ref()];
+            let mut policy = settings.scan.policy.clone();
+            changes.into_iter().flatten().for_each(|change| apply(&mut policy, change));
+            let exemption = |exemption: &settings::Exemption| Exemption {
+                what: exemption.rule.as_str().into(),
+                until: day(exemption.until),
+            };
+            policy.exempt = tenant.scan_exemptions.iter().map(exemption).collect();
+            policy
+        };
+        let models = settings.models.iter().enumerate();
+        let by_model =
+            models.filter_map(|(index, model)| Some((index, with(Some(model.scan.as_ref()?))))).collect();
+        Self { usual: with(None), by_model }
+    }
+}
+
+fn apply(policy: &mut Policy, change: &ScanChange) {
+    policy.mode = change.mode.unwrap_or(policy.mode);
+    policy.flag_at = change.flag_at.unwrap_or(policy.flag_at);
+    policy.block_at = change.block_at.unwrap_or(policy.block_at);
+    policy.categories = change.categories.unwrap_or(policy.categories);
+}
+
+/// How histories are kept, from the settings.
+#[must_use]
+pub fn scan_settings(behaviour: &settings::Behaviour) -> behaviour::Settings {
+    behaviour::Settings {
+        repeats: behaviour.repeats,
+        prompts: behaviour.prompts,
+        // What is held against a conversation fades within the time that it is remembered.
+        half_life: behaviour.memory / 4,
+    }
 }
 
 /// A tenant's limits.
@@ -108,7 +167,8 @@ impl Stages {
             (Box::from(key.id.as_str()), stored)
         });
         let keyring = Keyring::new(settings.auth.pepper.expose().as_bytes(), keys.collect::<Vec<_>>());
-        Self { keyring, catalogue, models, servers, tenants, settings }
+        let policies = settings.tenants.iter().map(|tenant| Policies::build(&settings, tenant)).collect();
+        Self { keyring, catalogue, models, servers, tenants, policies, settings }
     }
 }
 
@@ -185,6 +245,8 @@ pub struct State {
     pub access_log: AccessLog,
     /// Wrong keys by source address.
     pub guessing: Guessing,
+    /// What conversations have left behind.
+    pub histories: Histories,
     /// When the process started; the origin of every time passed to the filters.
     pub origin: Instant,
     /// Set when the process is about to stop: readiness turns false.
@@ -200,6 +262,7 @@ impl State {
     #[must_use]
     pub fn new(stages: Stages, metrics: Metrics, access_log: AccessLog) -> Self {
         Self {
+            histories: Histories::new(stages.settings.scan.behaviour.conversations),
             stages: ArcSwap::from_pointee(stages),
             metrics,
             access_log,

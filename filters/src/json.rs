@@ -28,7 +28,8 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-pub(crate) type Result<T> = std::result::Result<T, JsonError>;
+/// What reading gives.
+pub type Result<T> = std::result::Result<T, JsonError>;
 
 /// What kind of value comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,8 @@ mod upstreams;
 
 use std::collections::HashMap;
 
+pub(crate) use scan::default_scan;
+
 use super::fault::{At, Faults};
 use super::kind::Listed;
 use super::schema::Schema;
@@ -38,6 +40,7 @@ pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Fault
     let tenants = schema.tenants.and_then(|file| tenants::tenants(file.tenants.value, &known, faults));
     let tiers = tiers.map(|list| tenants::tiers(list, faults));
     let gateway = gateway?;
+    let rules = scan::rules(&gateway.scan, faults);
     Some(Settings {
         server: gateway.server,
         listeners: gateway.listeners?,
@@ -52,6 +55,7 @@ pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Fault
         telemetry: gateway.telemetry,
         reload: gateway.reload,
         scan: gateway.scan,
+        rules: rules?,
         models: models?,
         pools: pools?,
         tiers: tiers?,

@@ -60,12 +60,14 @@ struct Fault {
 pub struct Faults {
     dir: PathBuf,
     list: Vec<Fault>,
+    /// Files beside those of `file_names()`: rule packs.
+    others: Vec<PathBuf>,
 }
 
 impl Faults {
     /// An empty collection for the files of `dir`.
     pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), list: Vec::new() }
+        Self { dir: dir.to_owned(), list: Vec::new(), others: Vec::new() }
     }
 
     /// How many faults there are.
@@ -86,6 +88,16 @@ impl Faults {
         self.list.iter().map(|fault| {
             (self.path_of(fault), fault.place.line, fault.place.path.as_str(), fault.message.as_str())
         })
+    }
+
+    /// A file that is none of `file_names()`.
+    pub(crate) fn file(&mut self, path: &str) -> FileId {
+        let known = super::file_names().len();
+        let at = self.others.iter().position(|other| other.as_os_str() == path).unwrap_or_else(|| {
+            self.others.push(PathBuf::from(path));
+            self.others.len() - 1
+        });
+        FileId(known + at)
     }
 
     /// Adds a fault.
@@ -121,7 +133,12 @@ impl Faults {
     }
 
     fn path_of(&self, fault: &Fault) -> PathBuf {
-        self.dir.join(super::file_names()[fault.place.file.0])
+        let names = super::file_names();
+        match names.get(fault.place.file.0) {
+            Some(name) => self.dir.join(name),
+            // Named as it was found, which is below the directory already.
+            None => self.others.get(fault.place.file.0 - names.len()).cloned().unwrap_or_default(),
+        }
     }
 }
 

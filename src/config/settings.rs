@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use tollgate_filters::request::scan::Category;
 use tollgate_filters::request::scan::policy::{Mode, Policy};
+use tollgate_filters::request::scan::scanner::Scanner;
 
 /// The whole configuration, valid as a whole.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct Settings {
     pub auth: Auth,
     /// `tollgate.yaml: scan`.
     pub scan: Scan,
+    /// The rule packs, compiled.
+    pub rules: Rules,
     /// `tollgate.yaml: stream`.
     pub stream: Stream,
     /// `tollgate.yaml: cors`.
@@ -176,6 +179,15 @@ pub struct Scan {
     pub over_budget: OverBudget,
     /// What is seen over several requests.
     pub behaviour: Behaviour,
+}
+
+/// The rule packs and the learned layer, ready to look at texts.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What looks.
+    pub scanner: Arc<Scanner>,
+    /// A digest of what it was made from.
+    pub digest: [u8; 32],
 }
 
 /// What happens to a request with more text than is looked at.

@@ -26,6 +26,7 @@ const DOWNSTREAM: &[HeaderName] = &[
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+const SCAN: HeaderName = HeaderName::from_static("x-tollgate-scan");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Limit, remaining and reset: of requests, of tokens.
 const RATE_LIMITS: [[HeaderName; 3]; 2] = [
@@ -171,11 +172,21 @@ pub(super) fn common(header: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()
             }
         }
     }
+    if ctx.record.scan == "flag" {
+        header.insert_header(SCAN, scan_mark(ctx))?;
+    }
     lifecycle(header, ctx)?;
     if ctx.stages.settings.telemetry.server_timing {
         header.insert_header("server-timing", server_timing(ctx))?;
     }
     Ok(())
+}
+
+/// Why a prompt was marked: `flag;` and the first rules that say so.
+fn scan_mark(ctx: &RequestCtx) -> String {
+    const MOST: usize = 4;
+    let rules: Vec<&str> = ctx.record.scan_rules.iter().take(MOST).map(|rule| &**rule).collect();
+    format!("flag; {}", rules.join(", "))
 }
 
 /// `deprecation` (RFC 9745), `sunset` (RFC 8594) and a `link` to the successor, for a deprecated model.

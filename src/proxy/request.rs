@@ -16,7 +16,7 @@ use tollgate_filters::request::{multipart, quota};
 use super::ctx::RequestCtx;
 use super::refuse::{self, Stop};
 use super::relay::{Job, relay};
-use super::{Gate, body, cors, headers, models, strict};
+use super::{Gate, body, cors, headers, models, scan, strict};
 use crate::record::Outcome;
 use crate::state::today;
 
@@ -112,6 +112,7 @@ async fn admit(
     };
     let input = prompt.estimated_input();
     ctx.lease = Some(quota::reserve(&tenant.usage, &tenant.limits, input, output, ctx.state.now())?);
+    scan::scan(ctx, principal, model, &prompt, &body)?;
     Ok(Job { endpoint, body, prompt, model })
 }
 

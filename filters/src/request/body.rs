@@ -18,7 +18,7 @@ use crate::json::{JsonError, Kind, Reader, Str};
 use crate::refusal::Refusal;
 use crate::request::scan::behaviour::text_hash;
 
-pub use texts::{Place, Text};
+pub use texts::{Place, Text, texts_of_messages};
 use texts::{Texts, role_of_key};
 
 /// What a request asks for.

@@ -6,11 +6,12 @@ use tollgate_filters::request::scan::Category;
 use tollgate_filters::request::scan::policy::{Mode, Policy};
 
 use super::{size, small};
-use crate::config::fault::{At, Faults};
-use crate::config::kind::Listed;
+use crate::config::fault::{At, Faults, FileId, Place};
+use crate::config::kind::{Kind, Listed, default_node};
 use crate::config::schema::scan as schema;
 use crate::config::secret::Sources;
-use crate::config::settings::{Behaviour, Exemption, Scan, ScanChange};
+use crate::config::settings::{Behaviour, Exemption, Rules, Scan, ScanChange};
+use crate::scanner;
 
 /// Checks and converts `scan` of tollgate.yaml.
 pub(super) fn scan(scan: &schema::Scan, sources: &Sources<'_>, faults: &mut Faults) -> Scan {
@@ -48,6 +49,31 @@ pub(super) fn scan(scan: &schema::Scan, sources: &Sources<'_>, faults: &mut Faul
             conversations: behaviour.conversations.value,
         },
     }
+}
+
+/// Loads the rule packs: whatever is wrong with one is a fault of the configuration.
+pub(super) fn rules(scan: &Scan, faults: &mut Faults) -> Option<Rules> {
+    match scanner::load(scan.rules.as_deref(), scan.learned, Some(&scan.cache)) {
+        Ok(rules) => Some(rules),
+        Err(found) => {
+            for fault in found {
+                let file = faults.file(&fault.file);
+                faults.push(&Place { file, line: fault.line, path: fault.path }, fault.message);
+            }
+            None
+        }
+    }
+}
+
+/// What `scan` means where nothing is written.
+pub(crate) fn default_scan() -> Scan {
+    let nowhere = std::path::Path::new("");
+    let mut faults = Faults::new(nowhere);
+    let sources = Sources { dir: nowhere, env: &|_| None };
+    let node = default_node("{}");
+    let read = schema::Scan::read(&node, &Place::top(FileId(0), 0), &mut faults);
+    let written = read.expect("every key of `scan` has a default, which a test reads");
+    Scan { rules: None, ..scan(&written, &sources, &mut faults) }
 }
 
 /// Checks and converts what a model, a tier or a tenant says otherwise.

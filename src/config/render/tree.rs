@@ -11,7 +11,7 @@ use tollgate_filters::request::scan::policy::{Mode, Policy};
 
 use crate::config::settings::{
     AccessLog, AccessLogTarget, Admin, ApiKey, Auth, Behaviour, Cors, Engine, Exemption, Health, Limits,
-    Listener, Log, Model, OverBudget, Passive, Pool, Prices, Probe, Reload, Retry, Scan, ScanChange, Secret,
+    Listener, Log, Model, OverBudget, Passive, Pool, Prices, Probe, Reload, Retry, Rules, Scan, ScanChange, Secret,
     ServedModel, Server, Settings, Stream, Telemetry, Tenant, Tier, Timeouts, TlsFiles, Upstream,
     UpstreamTimeouts, UpstreamTls,
 };
@@ -44,6 +44,7 @@ pub(super) fn of(settings: &Settings) -> Tree {
         timeouts,
         auth,
         scan,
+        rules,
         stream,
         cors,
         log,
@@ -67,6 +68,7 @@ pub(super) fn of(settings: &Settings) -> Tree {
         timeouts: of_timeouts(timeouts),
         auth: of_auth(auth),
         scan: of_scan(scan),
+        rules: of_rules(rules),
         stream: of_stream(stream),
         cors: map! { allow_origins: value(allow_origins) },
         log: map! { level: value(level.to_string().to_ascii_lowercase()) },
@@ -208,6 +210,14 @@ fn of_scan(scan: &Scan) -> Tree {
             memory_s: value(memory.as_secs()),
             conversations: value(conversations),
         },
+    }
+}
+
+fn of_rules(rules: &Rules) -> Tree {
+    let Rules { scanner, digest } = rules;
+    map! {
+        count: value(scanner.patterns().rule_count()),
+        packs: Tree::Hidden("<compiled>", digest.to_vec()),
     }
 }
 

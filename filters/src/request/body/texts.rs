@@ -44,6 +44,13 @@ impl fmt::Display for Place {
 }
 
 impl Text {
+    /// Its bytes as they stand in the body.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "empty texts are left out")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// The text, unescaped. `body` is the body that it was found in.
     ///
     /// # Cost
@@ -89,6 +96,16 @@ pub(super) struct Texts {
     pub(super) chars: u64,
     /// Numbers among them: prompts given as tokens.
     pub(super) numbers: u64,
+}
+
+/// The texts of a list of messages, which comes next.
+///
+/// # Errors
+/// If it is not JSON.
+pub fn texts_of_messages(reader: &mut Reader<'_>) -> Result<Vec<Text>> {
+    let mut texts = Texts::default();
+    texts.read(reader, "messages", Role::User)?;
+    Ok(texts.texts)
 }
 
 impl Texts {

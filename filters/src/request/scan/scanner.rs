@@ -80,6 +80,14 @@ impl Scanner {
         self.model.as_ref()
     }
 
+    /// The words that spoke most for an attack, each with what it added to the log-odds; for people.
+    #[must_use]
+    pub fn explain_learned(&self, text: &str, most: usize) -> Vec<(String, f32)> {
+        let Some(model) = &self.model else { return Vec::new() };
+        let reasons = model.explain(&super::view::normalise(text), learned::Evidence::default(), most);
+        reasons.into_iter().map(|reason| (reason.feature, reason.weight)).collect()
+    }
+
     /// What one thread needs. It may be used with a later scanner too.
     #[must_use]
     pub fn scratch(&self) -> Scratch {

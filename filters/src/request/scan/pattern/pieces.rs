@@ -25,6 +25,12 @@ impl Patterns {
         rules
     }
 
+    /// Why the rule of this id exists.
+    #[must_use]
+    pub fn reason(&self, id: &str) -> Option<&str> {
+        self.rules.iter().find(|rule| *rule.id == *id).map(|rule| rule.reason.as_str())
+    }
+
     /// Whether a rule reads the raw view and not the normalised one.
     #[must_use]
     pub fn has_raw_rules(&self) -> bool {

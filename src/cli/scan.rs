@@ -1,0 +1,361 @@
+//! `tollgate scan`: the prompt scanner over standard input, as the gateway runs it. JSON lines in, one verdict a line
+//! out, in order. Lines with the same `conversation` are one key's consecutive prompts.
+
+use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufRead, BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use tollgate_filters::json::{JsonError, Kind, Reader};
+use tollgate_filters::request::scan::inspect::{Inspection, Terms, Verdict};
+use tollgate_filters::request::scan::policy::{Action, Policy};
+use tollgate_filters::request::scan::scanner::{Scanner, Scratch};
+use tollgate_filters::request::scan::{Category, Role};
+
+use crate::config::settings::Scan;
+use crate::histories::Histories;
+use crate::state::{scan_settings, today};
+use crate::{config, scanner};
+
+/// Scans prompts from standard input: JSON lines {"id","text","conversation"?} or {"id","messages","conversation"?}.
+#[derive(Debug, Clone, Args)]
+pub struct ScanArgs {
+    /// Folder of the configuration whose `scan` holds; without it the default policy and the built-in rules.
+    #[arg(long, value_name = "DIR")]
+    pub conf: Option<PathBuf>,
+    /// Folder of rule packs to use instead.
+    #[arg(long, value_name = "DIR")]
+    pub rules: Option<PathBuf>,
+    /// Scores from here on are blocked; the configuration's `block_at` otherwise.
+    #[arg(long, value_name = "SCORE")]
+    pub block_at: Option<f32>,
+    /// Without the learned layer.
+    #[arg(long)]
+    pub no_learned: bool,
+    /// Write for people: the verdict, each rule with its reason, and what the learned layer went by.
+    #[arg(long)]
+    pub explain: bool,
+    /// Print throughput on standard error at the end.
+    #[arg(long)]
+    pub stats: bool,
+}
+
+/// Runs the command and returns its exit code: 0 done, 1 failed, 2 wrong use or bad rules.
+#[must_use]
+#[expect(clippy::print_stderr, reason = "faults are for whoever started the command")]
+pub fn run(args: &ScanArgs) -> u8 {
+    let mut settings = match &args.conf {
+        None => Scan::default(),
+        Some(folder) => match config::load(folder) {
+            Ok(settings) => settings.scan,
+            Err(faults) => {
+                eprintln!("{faults}");
+                return 2;
+            }
+        },
+    };
+    if let Some(block_at) = args.block_at {
+        settings.policy.block_at = block_at;
+        settings.policy.flag_at = settings.policy.flag_at.min(block_at);
+    }
+    let rules = args.rules.as_ref().or(settings.rules.as_ref());
+    let is_learned = settings.learned && !args.no_learned;
+    let scanner = match scanner::load(rules.map(PathBuf::as_path), is_learned, Some(&settings.cache)) {
+        Ok(rules) => rules.scanner,
+        Err(faults) => {
+            for fault in &faults {
+                eprintln!("{fault}");
+            }
+            eprintln!("{} faults in rule packs", faults.len());
+            return 2;
+        }
+    };
+    let mut lines = Lines::new(&scanner, &settings, args.explain);
+    match lines.run(std::io::stdin().lock(), std::io::stdout().lock()) {
+        Ok(()) => {
+            if args.stats {
+                eprintln!("{}", lines.stats());
+            }
+            0
+        }
+        // Whoever reads has seen enough.
+        Err(Failure::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(failure) => {
+            eprintln!("tollgate scan: {failure}");
+            1
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Failure {
+    Io(std::io::Error),
+    Line { number: u64, message: String },
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "{error}"),
+            Self::Line { number, message } => write!(f, "line {number}: {message}"),
+        }
+    }
+}
+
+/// One line of input.
+#[derive(Debug, Default)]
+struct Line<'a> {
+    /// The JSON text of the id, to be given back as it is.
+    id: Option<&'a [u8]>,
+    conversation: Option<Cow<'a, str>>,
+    texts: Vec<(Role, Cow<'a, str>)>,
+}
+
+struct Lines<'l> {
+    scanner: &'l Arc<Scanner>,
+    settings: &'l Scan,
+    explain: bool,
+    scratch: Scratch,
+    histories: Histories,
+    hasher: RandomState,
+    /// One step a prompt: consecutive prompts, whenever they were sent.
+    now: Duration,
+    prompts: u64,
+    bytes: u64,
+    spent: Duration,
+    slowest: Duration,
+}
+
+impl<'l> Lines<'l> {
+    fn new(scanner: &'l Arc<Scanner>, settings: &'l Scan, explain: bool) -> Self {
+        Self {
+            scanner,
+            settings,
+            explain,
+            scratch: scanner.scratch(),
+            histories: Histories::new(settings.behaviour.conversations),
+            hasher: RandomState::new(),
+            now: Duration::ZERO,
+            prompts: 0,
+            bytes: 0,
+            spent: Duration::ZERO,
+            slowest: Duration::ZERO,
+        }
+    }
+
+    fn run(&mut self, mut input: impl BufRead, output: impl Write) -> Result<(), Failure> {
+        let mut output = BufWriter::with_capacity(1 << 16, output);
+        let mut line = Vec::new();
+        let mut number = 0;
+        loop {
+            line.clear();
+            if input.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            number += 1;
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let parsed = Line::parse(line.trim_ascii_end()).map_err(|message| Failure::Line { number, message })?;
+            let began = Instant::now();
+            let verdict = self.inspect(&parsed);
+            let took = began.elapsed();
+            self.prompts += 1;
+            self.bytes += parsed.texts.iter().map(|(_, text)| text.len() as u64).sum::<u64>();
+            self.spent += took;
+            self.slowest = self.slowest.max(took);
+            if self.explain {
+                self.explain(&parsed, &verdict, &mut output)?;
+            } else {
+                write_json(&parsed, &verdict, took, &mut output)?;
+            }
+        }
+        Ok(output.flush()?)
+    }
+
+    fn inspect(&mut self, line: &Line<'_>) -> Verdict {
+        self.now += Duration::from_secs(1);
+        let terms = Terms {
+            policy: &self.settings.policy,
+            behaviour: self.settings.behaviour.mode,
+            history: scan_settings(&self.settings.behaviour),
+            today: today(),
+        };
+        let mut inspection = Inspection::new(self.scanner, &mut self.scratch, terms);
+        for (role, text) in &line.texts {
+            inspection.text(text, *role);
+        }
+        let Some(conversation) = &line.conversation else { return inspection.finish() };
+        let id = self.hasher.hash_one(conversation.as_ref());
+        let (now, memory) = (self.now, self.settings.behaviour.memory);
+        inspection.finish_in(now, |use_it| {
+            self.histories.with("", Some(id), now, memory, |history| use_it(history));
+        })
+    }
+
+    fn explain(&self, line: &Line<'_>, verdict: &Verdict, out: &mut impl Write) -> std::io::Result<()> {
+        let id = String::from_utf8_lossy(line.id.unwrap_or(b"-"));
+        writeln!(out, "{id}: {} (score {:.2})", verdict.action.name(), verdict.score)?;
+        let text = line.texts.get(verdict.text).map_or("", |(_, text)| text.as_ref());
+        for finding in &verdict.findings {
+            let span = text.get(finding.span.clone()).unwrap_or_default();
+            let place = &finding.span;
+            writeln!(
+                out,
+                "  {} {} · {} · {} text, bytes {}..{}: {:?}",
+                finding.severity.name(),
+                finding.rule,
+                finding.category.name(),
+                finding.view.name(),
+                place.start,
+                place.end,
+                shortened(span)
+            )?;
+            if let Some(reason) = self.scanner.patterns().reason(&finding.rule) {
+                writeln!(out, "      {reason}")?;
+            }
+            if finding.category == Category::Learned {
+                for (words, weight) in self.scanner.explain_learned(text, 8) {
+                    writeln!(out, "      {weight:+.2}  {words}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stats(&self) -> String {
+        let seconds = self.spent.as_secs_f64().max(1e-9);
+        format!(
+            "{} prompts, {:.1} MB, {:.1} MB/s, {:.1} µs a prompt on average, {:.0} µs the slowest; {} rules",
+            self.prompts,
+            self.bytes as f64 / 1e6,
+            self.bytes as f64 / 1e6 / seconds,
+            seconds * 1e6 / self.prompts.max(1) as f64,
+            self.slowest.as_secs_f64() * 1e6,
+            self.scanner.patterns().rule_count()
+        )
+    }
+}
+
+fn shortened(text: &str) -> String {
+    const MOST: usize = 100;
+    if text.chars().count() <= MOST {
+        return text.to_owned();
+    }
+    text.chars().take(MOST).chain(['…']).collect()
+}
+
+fn write_json(line: &Line<'_>, verdict: &Verdict, took: Duration, out: &mut impl Write) -> std::io::Result<()> {
+    out.write_all(b"{\"id\":")?;
+    out.write_all(line.id.unwrap_or(b"null"))?;
+    let is_blocked = verdict.action == Action::Block;
+    write!(out, ",\"verdict\":\"{}\",\"flagged\":{is_blocked}", verdict.action.name())?;
+    write!(out, ",\"score\":{:.3},\"rules\":[", verdict.score)?;
+    let mut comma = "";
+    for rule in verdict.rules() {
+        // Ids of rules are letters, digits, dots and dashes: a pack with another does not load.
+        write!(out, "{comma}\"{rule}\"")?;
+        comma = ",";
+    }
+    out.write_all(b"],\"categories\":[")?;
+    let mut categories: Vec<Category> = verdict.findings.iter().map(|finding| finding.category).collect();
+    categories.sort_unstable();
+    categories.dedup();
+    comma = "";
+    for category in categories {
+        write!(out, "{comma}\"{}\"", category.name())?;
+        comma = ",";
+    }
+    out.write_all(b"],\"spans\":[")?;
+    comma = "";
+    for finding in &verdict.findings {
+        write!(
+            out,
+            "{comma}{{\"rule\":\"{}\",\"view\":\"{}\",\"text\":{},\"start\":{},\"end\":{}}}",
+            finding.rule,
+            finding.view.name(),
+            verdict.text,
+            finding.span.start,
+            finding.span.end
+        )?;
+        comma = ",";
+    }
+    writeln!(out, "],\"us\":{:.1}}}", took.as_secs_f64() * 1e6)
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a [u8]) -> Result<Self, String> {
+        std::str::from_utf8(line).map_err(|error| format!("expected UTF-8, found other bytes at {}", error.valid_up_to()))?;
+        let wrong = |error: JsonError| error.to_string();
+        let mut reader = Reader::new(line, 64);
+        let mut found = Self::default();
+        reader.enter_object().map_err(wrong)?;
+        while let Some(key) = reader.next_key().map_err(wrong)? {
+            match key.value().as_ref() {
+                "id" => {
+                    let span = reader.skip().map_err(wrong)?;
+                    found.id = Some(&line[span]);
+                }
+                "conversation" if reader.peek().map_err(wrong)? == Kind::String => {
+                    found.conversation = Some(reader.string().map_err(wrong)?.value());
+                }
+                "text" => found.texts.push((Role::User, reader.string().map_err(wrong)?.value())),
+                "messages" => found.messages(&mut reader, line).map_err(wrong)?,
+                _ => _ = reader.skip().map_err(wrong)?,
+            }
+        }
+        reader.end().map_err(wrong)?;
+        if found.texts.is_empty() && found.id.is_none() {
+            return Err("expected {\"id\", \"text\"} or {\"id\", \"messages\"}, found neither".to_owned());
+        }
+        Ok(found)
+    }
+
+    fn messages(&mut self, reader: &mut Reader<'a>, line: &'a [u8]) -> Result<(), JsonError> {
+        for text in tollgate_filters::request::body::texts_of_messages(reader)? {
+            self.texts.push((text.role, text.value(line)));
+        }
+        Ok(())
+    }
+}
+
+/// The policy that holds where no configuration is given: the same as of an empty one.
+impl Default for Scan {
+    fn default() -> Self {
+        config::default_scan()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_in_both_forms() {
+        let line = Line::parse(br#"{"text":"a\nb","id":7,"extra":[1]}"#).expect("good");
+        assert_eq!((line.id, line.texts), (Some(&b"7"[..]), vec![(Role::User, "a\nb".into())]));
+        let line = Line::parse(
+            br#"{"id":"x","conversation":"c","messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"u"}]}]}"#,
+        )
+        .expect("good");
+        assert_eq!(line.conversation.as_deref(), Some("c"));
+        assert_eq!(line.texts, [(Role::System, "s".into()), (Role::User, "u".into())]);
+        for bad in ["[]", "{\"id\":1", "{\"text\":7}", "{}"] {
+            assert!(Line::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn policies_can_be_compared_with_the_default() {
+        assert_eq!(Scan::default().policy, Policy::default());
+    }
+}
