@@ -6,12 +6,14 @@
 //! of the text times a constant, whatever it holds; a finding points at the client's own bytes.
 
 pub mod behaviour;
+pub mod decode;
 mod matcher;
 pub mod pack;
 pub mod pattern;
 pub mod policy;
 mod reference;
 pub mod structure;
+pub mod view;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,0 +1,140 @@
+//! Texts inside a text: what stands in base64, hex, escapes or a simple cipher is read as what it says. A payload
+//! in an encoding is no rarity in attacks, and a model reads base64 about as well as plain words.
+//!
+//! Each decoder first asks a question that costs next to nothing (is there a run, is there a `%`), then tries a
+//! few bytes, and only then decodes: megabytes of an image in base64 are refused by their first 24 bytes. What
+//! comes out is kept where it is text. The sum of all that is decoded of one text is bounded by [`Budget`].
+
+mod base64;
+mod cipher;
+mod digits;
+mod escapes;
+mod plausible;
+mod unseen;
+
+use std::ops::Range;
+
+use super::view::{Evidence, Survey, Trace};
+
+/// How a text was wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// Base64 or base64url, with or without padding, in one line or several.
+    Base64,
+    /// Pairs of hex digits, with or without something between them.
+    Hex,
+    /// Groups of eight binary digits.
+    Binary,
+    /// Character codes in decimal.
+    Decimal,
+    /// `%41`.
+    Percent,
+    /// `&#65;`, `&#x41;`, `&eacute;`.
+    Entities,
+    /// `=41`.
+    QuotedPrintable,
+    /// `\u0041`, `\u{41}`, `\x41`, `\U00000041`.
+    Escapes,
+    /// The alphabet turned by half.
+    Rot13,
+    /// Last character first.
+    Reversed,
+    /// Tag characters (U+E0000 and on): ASCII that is not displayed.
+    Tags,
+    /// Variation selectors, a byte each.
+    VariationSelectors,
+}
+
+impl Encoding {
+    /// Its name in verdicts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base64 => "base64",
+            Self::Hex => "hex",
+            Self::Binary => "binary",
+            Self::Decimal => "decimal",
+            Self::Percent => "percent",
+            Self::Entities => "entities",
+            Self::QuotedPrintable => "quoted_printable",
+            Self::Escapes => "escapes",
+            Self::Rot13 => "rot13",
+            Self::Reversed => "reversed",
+            Self::Tags => "tags",
+            Self::VariationSelectors => "variation_selectors",
+        }
+    }
+}
+
+/// What was found in one part of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) encoding: Encoding,
+    /// Where it stands in the text that was read.
+    pub(super) span: Range<usize>,
+    pub(super) text: String,
+}
+
+/// How much may still be decoded of one text, all depths together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    pub(super) bytes: usize,
+    /// Pieces: each costs something however short it is.
+    pub(super) pieces: usize,
+    /// Whether something was left out.
+    pub(super) is_spent: bool,
+}
+
+impl Budget {
+    /// For a text of `len` bytes: twice its length, 256 KiB and 64 pieces at most.
+    pub(super) fn new(len: usize) -> Self {
+        Self { bytes: (2 * len).min(256 << 10), pieces: 64, is_spent: false }
+    }
+
+    /// Takes `piece` if there is room for it.
+    fn keep(&mut self, pieces: &mut Vec<Piece>, piece: Piece) {
+        if piece.text.is_empty() {
+            return;
+        }
+        if self.pieces == 0 || self.bytes < piece.text.len() {
+            self.is_spent = true;
+            return;
+        }
+        self.pieces -= 1;
+        self.bytes -= piece.text.len();
+        pieces.push(piece);
+    }
+}
+
+/// Everything in `text` that decodes to text, by one step. `survey` and `evidence` are those of this text.
+pub(super) fn find(text: &str, survey: &Survey, evidence: &Evidence, budget: &mut Budget) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    base64::find(text, &survey.base64, budget, &mut pieces);
+    digits::find(text, &survey.spaced_hex, budget, &mut pieces);
+    escapes::find(text, budget, &mut pieces);
+    cipher::find(text, budget, &mut pieces);
+    if evidence.tags.any() || evidence.variation.any() {
+        unseen::find(text, budget, &mut pieces);
+    }
+    pieces
+}
+
+/// Reads a whole text as written in a cipher that has no sign of its own, on the word of somebody who saw one.
+pub(super) fn as_cipher(text: &str, encoding: Encoding, budget: &mut Budget) -> Option<Piece> {
+    let mut pieces = Vec::new();
+    cipher::whole(text, encoding, budget, &mut pieces);
+    pieces.pop()
+}
+
+/// Follows a piece that was decoded in place: what of `text`, the span of the piece, became which part of it.
+pub(super) fn retrace(encoding: Encoding, text: &str, trace: &mut impl Trace) {
+    let mut out = String::new();
+    match encoding {
+        Encoding::Percent | Encoding::Entities | Encoding::QuotedPrintable | Encoding::Escapes => {
+            escapes::decode(encoding, text, &mut out, trace);
+        }
+        Encoding::Rot13 => trace.copied(0, 0),
+        Encoding::Reversed => cipher::trace_reversed(text, trace),
+        _ => trace.replaced(0, 0),
+    }
+}

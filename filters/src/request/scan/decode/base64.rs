@@ -1,0 +1,113 @@
+//! Base64 and base64url (RFC 4648), with or without padding, wrapped or not. Runs of hex digits without gaps have
+//! the same alphabet and come here too.
+
+use std::ops::Range;
+
+use super::digits;
+use super::plausible::{begins_as_text, text};
+use super::{Budget, Encoding, Piece};
+
+/// Shorter runs are words and names.
+const SHORTEST: usize = 16;
+/// Digits that are tried first: 24 bytes.
+const TRIED: usize = 32;
+/// A run in several lines has lines of this length at least (PEM has 64, MIME 76).
+const SHORTEST_LINE: usize = 32;
+
+/// Looks at each run of the survey.
+pub(super) fn find(whole: &str, runs: &[Range<usize>], budget: &mut Budget, pieces: &mut Vec<Piece>) {
+    let bytes = whole.as_bytes();
+    let mut done = 0;
+    for run in runs {
+        if run.start < done {
+            continue;
+        }
+        let before = bytes[done..run.start].iter().rev().take_while(|byte| is_digit(**byte)).count();
+        let start = run.start - before;
+        let inner = bytes[start..run.end].iter().take_while(|byte| is_digit(**byte)).count();
+        let mut end = start + inner;
+        if inner >= run.end - start {
+            end += bytes[end..].iter().take_while(|byte| is_digit(**byte)).count();
+        }
+        done = end.max(run.end);
+        if end - start < SHORTEST {
+            continue;
+        }
+        if let Some(piece) = digits::solid(whole, start..end) {
+            budget.keep(pieces, piece);
+        } else if let Some(piece) = decode_run(bytes, start..end, budget.bytes) {
+            done = done.max(piece.span.end);
+            budget.keep(pieces, piece);
+        }
+    }
+}
+
+fn decode_run(bytes: &[u8], run: Range<usize>, room: usize) -> Option<Piece> {
+    let tried = &bytes[run.start..run.end.min(run.start + TRIED)];
+    let mut out = Vec::new();
+    decode(tried, &mut out);
+    if !begins_as_text(&out) {
+        return None;
+    }
+    let end = end_of_lines(bytes, &run);
+    // What does not fit is not decoded at all: its beginning would be, and then thrown away.
+    let fits = end.min(run.start + room / 3 * 4);
+    out.clear();
+    decode(&bytes[run.start..fits], &mut out);
+    Some(Piece { encoding: Encoding::Base64, span: run.start..fits, text: text(out)? })
+}
+
+/// Where a run ends that may go on in further lines: only behind a full line, and only with a line that has
+/// nothing else.
+fn end_of_lines(bytes: &[u8], run: &Range<usize>) -> usize {
+    let (mut start, mut end) = (run.start, run.end);
+    while end - start >= SHORTEST_LINE {
+        let gap = bytes[end..].iter().take(4).take_while(|byte| byte.is_ascii_whitespace()).count();
+        if !bytes[end..end + gap].contains(&b'\n') {
+            break;
+        }
+        let line = bytes[end + gap..].iter().take(end - start).take_while(|byte| is_digit(**byte)).count();
+        let after = bytes[end + gap + line..].iter().find(|byte| **byte != b'=');
+        if line == 0 || after.is_some_and(|byte| !matches!(byte, b'\n' | b'\r')) {
+            break;
+        }
+        (start, end) = (end + gap, end + gap + line);
+    }
+    end
+}
+
+fn is_digit(byte: u8) -> bool {
+    VALUES[usize::from(byte)] < 64
+}
+
+/// Six bits a digit; what is no digit is skipped.
+fn decode(digits: &[u8], out: &mut Vec<u8>) {
+    out.reserve(digits.len() / 4 * 3 + 3);
+    let (mut bits, mut filled) = (0_u32, 0);
+    for digit in digits {
+        let value = VALUES[usize::from(*digit)];
+        if value >= 64 {
+            continue;
+        }
+        bits = bits << 6 | u32::from(value);
+        filled += 6;
+        if filled >= 8 {
+            filled -= 8;
+            out.push((bits >> filled & 255) as u8);
+        }
+    }
+}
+
+/// The six bits of each digit of either alphabet.
+static VALUES: [u8; 256] = {
+    let mut values = [255; 256];
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut at = 0;
+    while at < 64 {
+        values[alphabet[at] as usize] = at as u8;
+        at += 1;
+    }
+    values[b'-' as usize] = 62;
+    values[b'_' as usize] = 63;
+    values
+};
