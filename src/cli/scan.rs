@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tollgate_filters::json::{JsonError, Kind, Reader};
 use tollgate_filters::request::scan::inspect::{Inspection, Terms, Verdict};
-use tollgate_filters::request::scan::policy::{Action, Policy};
+use tollgate_filters::request::scan::policy::Action;
 use tollgate_filters::request::scan::scanner::{Scanner, Scratch};
 use tollgate_filters::request::scan::{Category, Role};
 
@@ -165,7 +165,8 @@ impl<'l> Lines<'l> {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let parsed = Line::parse(line.trim_ascii_end()).map_err(|message| Failure::Line { number, message })?;
+            let parsed =
+                Line::parse(line.trim_ascii_end()).map_err(|message| Failure::Line { number, message })?;
             let began = Instant::now();
             let verdict = self.inspect(&parsed);
             let took = began.elapsed();
@@ -254,7 +255,12 @@ fn shortened(text: &str) -> String {
     text.chars().take(MOST).chain(['…']).collect()
 }
 
-fn write_json(line: &Line<'_>, verdict: &Verdict, took: Duration, out: &mut impl Write) -> std::io::Result<()> {
+fn write_json(
+    line: &Line<'_>,
+    verdict: &Verdict,
+    took: Duration,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
     out.write_all(b"{\"id\":")?;
     out.write_all(line.id.unwrap_or(b"null"))?;
     let is_blocked = verdict.action == Action::Block;
@@ -294,7 +300,8 @@ fn write_json(line: &Line<'_>, verdict: &Verdict, took: Duration, out: &mut impl
 
 impl<'a> Line<'a> {
     fn parse(line: &'a [u8]) -> Result<Self, String> {
-        std::str::from_utf8(line).map_err(|error| format!("expected UTF-8, found other bytes at {}", error.valid_up_to()))?;
+        std::str::from_utf8(line)
+            .map_err(|error| format!("expected UTF-8, found other bytes at {}", error.valid_up_to()))?;
         let wrong = |error: JsonError| error.to_string();
         let mut reader = Reader::new(line, 64);
         let mut found = Self::default();
@@ -338,6 +345,7 @@ impl Default for Scan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tollgate_filters::request::scan::policy::Policy;
 
     #[test]
     fn lines_are_read_in_both_forms() {

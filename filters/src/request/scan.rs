@@ -7,11 +7,14 @@
 
 pub mod behaviour;
 pub mod decode;
+pub mod inspect;
+pub mod learned;
 mod matcher;
 pub mod pack;
 pub mod pattern;
 pub mod policy;
 mod reference;
+pub mod scanner;
 pub mod structure;
 pub mod view;
 

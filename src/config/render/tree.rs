@@ -11,8 +11,8 @@ use tollgate_filters::request::scan::policy::{Mode, Policy};
 
 use crate::config::settings::{
     AccessLog, AccessLogTarget, Admin, ApiKey, Auth, Behaviour, Cors, Engine, Exemption, Health, Limits,
-    Listener, Log, Model, OverBudget, Passive, Pool, Prices, Probe, Reload, Retry, Rules, Scan, ScanChange, Secret,
-    ServedModel, Server, Settings, Stream, Telemetry, Tenant, Tier, Timeouts, TlsFiles, Upstream,
+    Listener, Log, Model, OverBudget, Passive, Pool, Prices, Probe, Reload, Retry, Rules, Scan, ScanChange,
+    Secret, ServedModel, Server, Settings, Stream, Telemetry, Tenant, Tier, Timeouts, TlsFiles, Upstream,
     UpstreamTimeouts, UpstreamTls,
 };
 

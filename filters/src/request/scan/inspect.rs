@@ -118,7 +118,14 @@ impl<'i> Inspection<'i> {
             if let Some(before) = self.last.replace(turn)
                 && self.count <= TURNS
             {
-                let patterns = observe(self.scanner, self.scratch, &self.terms, &before, &mut self.turns, Duration::ZERO);
+                let patterns = observe(
+                    self.scanner,
+                    self.scratch,
+                    &self.terms,
+                    &before,
+                    &mut self.turns,
+                    Duration::ZERO,
+                );
                 self.add(&before, &patterns);
             }
         }
@@ -229,7 +236,9 @@ fn observe(
 fn finding(scanner: &Scanner, pattern: &Pattern, text: &str) -> Finding {
     let (rule, severity): (Arc<str>, Severity) = match pattern {
         Pattern::Repeated { .. } => ("behaviour.repeated-prompt".into(), Severity::High),
-        Pattern::Pieces { rule } => ("behaviour.attack-in-pieces".into(), scanner.patterns().rule(*rule).severity),
+        Pattern::Pieces { rule } => {
+            ("behaviour.attack-in-pieces".into(), scanner.patterns().rule(*rule).severity)
+        }
         Pattern::Variation => ("behaviour.variation-of-refused".into(), Severity::Medium),
         Pattern::Escalation => ("behaviour.escalation".into(), Severity::Medium),
     };

@@ -235,13 +235,13 @@ impl Look<'_> {
         for hit in self.hits.drain(..) {
             let rule = self.scanner.patterns.rule(hit.rule);
             // What is there in plain sight was not dug out.
-            if reading.view > View::Normalised && self.findings.iter().any(|finding| finding.rule == *rule.id) {
+            if reading.view > View::Normalised && self.findings.iter().any(|finding| finding.rule == *rule.id)
+            {
                 continue;
             }
             let span = reading.origin(hit.start as usize..hit.end as usize);
-            let is_hidden = self.hidden.iter().any(|hidden| {
-                hidden.text.start < span.end && span.start < hidden.text.end
-            });
+            let is_hidden =
+                self.hidden.iter().any(|hidden| hidden.text.start < span.end && span.start < hidden.text.end);
             let severity = if is_dug_out || is_hidden { raised(rule.severity) } else { rule.severity };
             self.findings.push(Finding {
                 rule: Arc::clone(rule.id),

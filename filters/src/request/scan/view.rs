@@ -121,6 +121,12 @@ pub struct Reading<'v> {
 }
 
 impl<'v> Reading<'v> {
+    /// Whether it is the client's text itself.
+    #[must_use]
+    pub fn is_original(&self) -> bool {
+        self.node == 0
+    }
+
     /// The bytes of the client's text that `range` of this reading stands for.
     ///
     /// # Cost

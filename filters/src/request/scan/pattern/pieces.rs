@@ -28,7 +28,7 @@ impl Patterns {
     /// Why the rule of this id exists.
     #[must_use]
     pub fn reason(&self, id: &str) -> Option<&str> {
-        self.rules.iter().find(|rule| *rule.id == *id).map(|rule| rule.reason.as_str())
+        self.rules.iter().find(|rule| *rule.id == *id).map(|rule| &*rule.reason)
     }
 
     /// Whether a rule reads the raw view and not the normalised one.

@@ -1,0 +1,365 @@
+//! Text → how likely its wording is an attack's. The learned layer: a linear model over hashed words and runs of
+//! words ([`features`]) and over what the other layers found ([`Evidence`]). It adds recall where a rule would have
+//! to know the phrase; it never takes a finding back.
+//!
+//! An attack hides inside a long document, so what counts is the worst place of a text, not its mean: at every word
+//! the weights of the words before it are summed with an exponential decay, at three lengths ([`DECAYS`]), and the
+//! largest sum decides. The trainer (`examples/train`) learns through the same maximum.
+//!
+//! What always holds: the score depends on the text and the evidence alone, is between 0 and 1, and more evidence
+//! never lowers it. Cost: five look-ups a word in a table of 256 KiB, three multiplications; no allocation.
+
+pub mod features;
+pub mod table;
+
+use std::ops::Range;
+
+use self::features::{KINDS, PER_TOKEN, Token, walk};
+use self::table::Table;
+use super::{Category, Finding, Severity, View};
+
+/// What is left of a word's weight at the next word: memories of about 12, 40 and 160 words.
+pub const DECAYS: [f32; SCALES] = [1.0 - 1.0 / 12.0, 1.0 - 1.0 / 40.0, 1.0 - 1.0 / 160.0];
+
+/// How many lengths are looked at.
+pub const SCALES: usize = 3;
+
+/// A weight of the table is this many of the model's units.
+pub const UNIT: f32 = 1.0 / 4096.0;
+
+/// Kinds of evidence: every category at every severity, and the two views that take work to make.
+pub const EVIDENCE: usize = Category::ALL.len() * 3 + 2;
+
+/// "TGSCANLM" and a version: another layout gets another number.
+const MAGIC: [u8; 8] = *b"TGSCAN\x00\x01";
+
+/// Bytes before the table: magic, checksum, and the numbers of [`Shape`].
+const HEADER: usize = 8 + 8 + 4 * SHAPE;
+const SHAPE: usize = 2 * SCALES + 2 + 3 + EVIDENCE;
+
+/// What the other layers found in a text, as a set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Evidence(u64);
+
+impl Evidence {
+    /// That of these findings.
+    #[must_use]
+    pub fn of(findings: &[Finding]) -> Self {
+        let mut evidence = Self::default();
+        for finding in findings {
+            evidence.add(finding.category, finding.severity, finding.view);
+        }
+        evidence
+    }
+
+    /// Adds what one finding says. What this layer or the behaviour of a key says is no evidence for it.
+    pub fn add(&mut self, category: Category, severity: Severity, view: View) {
+        if matches!(category, Category::Learned | Category::Behaviour) {
+            return;
+        }
+        self.0 |= 1 << (3 * category as u64 + severity as u64);
+        match view {
+            View::Raw | View::Normalised => {}
+            View::Folded => self.0 |= 1 << (EVIDENCE - 2),
+            View::Decoded => self.0 |= 1 << (EVIDENCE - 1),
+        }
+    }
+
+    /// The number of each kind that is there, below [`EVIDENCE`].
+    pub fn kinds(self) -> impl Iterator<Item = usize> {
+        (0..EVIDENCE).filter(move |&kind| self.0 >> kind & 1 == 1)
+    }
+
+    fn name(kind: usize) -> String {
+        match (Category::ALL.get(kind / 3), kind % 3) {
+            (Some(category), 0) => format!("{} (low)", category.name()),
+            (Some(category), 1) => format!("{} (medium)", category.name()),
+            (Some(category), _) => format!("{} (high)", category.name()),
+            (None, 0) => View::Folded.name().to_owned(),
+            (None, _) => View::Decoded.name().to_owned(),
+        }
+    }
+}
+
+/// The probabilities from which a text is marked or refused, found by cross-validation (`docs/scanner-model.md`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thresholds {
+    /// Worth marking.
+    pub flag: f32,
+    /// Worth a block by itself.
+    pub block: f32,
+    /// Worth a block by itself where false alarms cost more than misses.
+    pub strict: f32,
+}
+
+/// Every number of a model but the table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shape {
+    /// What a sum is multiplied with, by length.
+    pub gain: [f32; SCALES],
+    /// What is then added.
+    pub bias: [f32; SCALES],
+    /// Slope and offset of the logistic curve that makes a probability of the largest sum.
+    pub slope: f32,
+    /// See `slope`.
+    pub offset: f32,
+    /// Where verdicts begin.
+    pub thresholds: Thresholds,
+    /// What each kind of evidence adds; never negative.
+    pub evidence: [f32; EVIDENCE],
+}
+
+/// Why bytes are no model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelError {
+    /// They do not begin as this version's models do.
+    Version,
+    /// There are too few or too many.
+    Length {
+        /// How many a model has.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// The checksum is of other bytes.
+    Checksum,
+    /// A number is not finite, or evidence would lower the score.
+    Number,
+}
+
+impl std::fmt::Display for ModelError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Version => f.write_str("not a scanner model of this version"),
+            Self::Length { expected, found } => {
+                write!(f, "expected a model of {expected} bytes, found {found}")
+            }
+            Self::Checksum => f.write_str("the model's checksum does not match its bytes"),
+            Self::Number => f.write_str("the model holds a number it must not hold"),
+        }
+    }
+}
+
+impl std::error::Error for ModelError {}
+
+/// What the learned layer says of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Learned {
+    /// How likely the text is an attack, 0 to 1.
+    pub score: f32,
+    /// The words that decided, in bytes of the text; empty if it has none.
+    pub span: Range<usize>,
+}
+
+/// A feature that spoke for or against.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reason {
+    /// The words, or the kind of evidence.
+    pub feature: String,
+    /// What they added to the log-odds.
+    pub weight: f32,
+}
+
+/// The learned layer.
+#[derive(Debug, Clone)]
+pub struct Model {
+    table: Table,
+    shape: Shape,
+}
+
+/// Where the largest sum was reached.
+#[derive(Debug, Clone, Copy)]
+struct Peak {
+    sum: f32,
+    scale: usize,
+    token: usize,
+    start: usize,
+    end: usize,
+}
+
+/// Words that a span shows at most: the two shorter memories, without the tail that hardly counts.
+const SHOWN: usize = 32;
+
+impl Model {
+    /// A model of these numbers.
+    #[must_use]
+    pub fn new(table: Table, shape: Shape) -> Self {
+        Self { table, shape }
+    }
+
+    /// The model that [`Model::bytes`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are of another version, cut, changed, or hold numbers that break this layer's promises.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
+        if !bytes.starts_with(&MAGIC) {
+            return Err(ModelError::Version);
+        }
+        let expected = HEADER + 8 * table::BUCKETS;
+        let length = ModelError::Length { expected, found: bytes.len() };
+        let (header, rest) = bytes.split_at_checked(16).ok_or(length)?;
+        let (numbers, buckets) = rest.split_at_checked(4 * SHAPE).ok_or(length)?;
+        let table = Table::from_bytes(buckets).ok_or(length)?;
+        if header[8..] != checksum(rest).to_le_bytes() {
+            return Err(ModelError::Checksum);
+        }
+        let mut numbers =
+            numbers.chunks_exact(4).map(|chunk| chunk.try_into().map(f32::from_le_bytes).unwrap_or(f32::NAN));
+        let mut next = || numbers.next().unwrap_or(f32::NAN);
+        let shape = Shape {
+            gain: std::array::from_fn(|_| next()),
+            bias: std::array::from_fn(|_| next()),
+            slope: next(),
+            offset: next(),
+            thresholds: Thresholds { flag: next(), block: next(), strict: next() },
+            evidence: std::array::from_fn(|_| next()),
+        };
+        let sound = shape.numbers().all(f32::is_finite) && shape.evidence.iter().all(|&weight| weight >= 0.0);
+        if sound { Ok(Self { table, shape }) } else { Err(ModelError::Number) }
+    }
+
+    /// The model as bytes, the same on every machine.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut rest: Vec<u8> = self.shape.numbers().flat_map(f32::to_le_bytes).collect();
+        rest.extend(self.table.bytes());
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(checksum(&rest).to_le_bytes());
+        bytes.extend(rest);
+        bytes
+    }
+
+    /// From where a score is worth a verdict.
+    #[must_use]
+    pub fn thresholds(&self) -> Thresholds {
+        self.shape.thresholds
+    }
+
+    /// What the wording of `text` and the evidence beside it say. The text is the normalised view.
+    ///
+    /// # Cost
+    /// One pass; no allocation.
+    #[must_use]
+    pub fn score(&self, text: &str, evidence: Evidence) -> Learned {
+        let peak = self.peak(text);
+        Learned { score: self.probability(peak.sum, evidence), span: peak.start..peak.end }
+    }
+
+    /// The same, read only within `reach` bytes of these places (ascending): for a caller whose patterns found
+    /// something worth a closer look, or nothing. Without a place the score is that of an empty text.
+    #[must_use]
+    pub fn score_around(&self, text: &str, places: &[usize], reach: usize, evidence: Evidence) -> Learned {
+        let mut best: Option<Peak> = None;
+        let mut places = places.iter().copied().peekable();
+        while let Some(place) = places.next() {
+            let start = text.floor_char_boundary(place.saturating_sub(reach));
+            let mut end = place.saturating_add(reach);
+            while let Some(next) = places.next_if(|&next| next.saturating_sub(reach) <= end) {
+                end = end.max(next.saturating_add(reach));
+            }
+            let mut peak = self.peak(&text[start..text.ceil_char_boundary(end.min(text.len()))]);
+            peak.start += start;
+            peak.end += start;
+            if best.is_none_or(|best| peak.sum > best.sum) {
+                best = Some(peak);
+            }
+        }
+        let peak = best.unwrap_or_else(|| self.peak(""));
+        Learned { score: self.probability(peak.sum, evidence), span: peak.start..peak.end }
+    }
+
+    /// What spoke most for an attack, strongest first, then nothing weaker than a hundredth: for people, not for
+    /// the request path.
+    #[must_use]
+    pub fn explain(&self, text: &str, evidence: Evidence, limit: usize) -> Vec<Reason> {
+        let peak = self.peak(text);
+        let mut tokens = Vec::new();
+        walk(text, |token| tokens.push(token));
+        let mut reasons: Vec<Reason> = Vec::new();
+        for (index, token) in tokens.iter().enumerate().take(peak.token + 1) {
+            let age = (peak.token - index) as i32;
+            let share = self.shape.gain[peak.scale] * DECAYS[peak.scale].powi(age) * self.shape.slope;
+            for (kind, &feature) in KINDS.iter().zip(&token.features) {
+                let weight = self.table.weight(feature) as f32 * UNIT * share;
+                let first = tokens[index.saturating_sub(kind.reach(token.is_character))].start;
+                let words = text[first..token.end].to_lowercase();
+                match reasons.iter_mut().find(|reason| reason.feature == words) {
+                    Some(reason) => reason.weight += weight,
+                    None if weight != 0.0 => reasons.push(Reason { feature: words, weight }),
+                    None => {}
+                }
+            }
+        }
+        reasons.extend(evidence.kinds().map(|kind| Reason {
+            feature: Evidence::name(kind),
+            weight: self.shape.evidence[kind] * self.shape.slope,
+        }));
+        reasons.retain(|reason| reason.weight > 0.01);
+        reasons.sort_by(|one, other| other.weight.total_cmp(&one.weight));
+        reasons.truncate(limit);
+        reasons
+    }
+
+    /// The largest sum, before the evidence.
+    #[must_use]
+    pub fn raw_score(&self, text: &str) -> f32 {
+        self.peak(text).sum
+    }
+
+    fn peak(&self, text: &str) -> Peak {
+        let Shape { gain, bias, .. } = self.shape;
+        let nothing = bias.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut peak = Peak { sum: nothing, scale: 0, token: 0, start: 0, end: 0 };
+        let mut sums = [0.0_f32; SCALES];
+        let mut starts = [0_usize; SHOWN];
+        let mut count = 0;
+        walk(text, |token| {
+            let weight = self.weight(&token);
+            starts[count % SHOWN] = token.start;
+            count += 1;
+            for scale in 0..SCALES {
+                sums[scale] = sums[scale] * DECAYS[scale] + weight;
+                let sum = sums[scale] * gain[scale] + bias[scale];
+                if sum > peak.sum {
+                    let start = if count < SHOWN { starts[0] } else { starts[count % SHOWN] };
+                    peak = Peak { sum, scale, token: count - 1, start, end: token.end };
+                }
+            }
+        });
+        peak
+    }
+
+    #[inline]
+    fn weight(&self, token: &Token) -> f32 {
+        let mut weight = 0;
+        for kind in 0..PER_TOKEN {
+            weight += self.table.weight(token.features[kind]);
+        }
+        weight as f32 * UNIT
+    }
+
+    fn probability(&self, sum: f32, evidence: Evidence) -> f32 {
+        let evidence: f32 = evidence.kinds().map(|kind| self.shape.evidence[kind]).sum();
+        1.0 / (1.0 + (-(self.shape.slope * (sum + evidence) + self.shape.offset)).exp())
+    }
+}
+
+impl Shape {
+    fn numbers(&self) -> impl Iterator<Item = f32> {
+        let Thresholds { flag, block, strict } = self.thresholds;
+        (self.gain.into_iter().chain(self.bias))
+            .chain([self.slope, self.offset, flag, block, strict])
+            .chain(self.evidence)
+    }
+}
+
+/// FNV-1a (<http://www.isthe.com/chongo/tech/comp/fnv/>): against a file cut or mixed up, not against forgery.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+#[path = "learned/tests.rs"]
+mod tests;
