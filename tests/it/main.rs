@@ -28,6 +28,7 @@ mod quota;
 mod relay;
 mod reload;
 mod replay;
+mod scan;
 mod settle;
 mod strictness;
 mod timeouts;

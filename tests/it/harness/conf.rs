@@ -31,6 +31,8 @@ impl Conf {
                 "limits": {"connections": 4000, "connections_per_address": 4000},
                 // Tests of wrong keys ask often from one address; the slowing has a test of its own.
                 "auth": {"failures_per_minute": 100_000},
+                // Tests say the same thing many times over; that this is an attack has a test of its own.
+                "scan": {"behaviour": {"repeats": 1_000_000}},
                 "log": {"level": "info"},
                 "reload": {"watch": false}
             },
