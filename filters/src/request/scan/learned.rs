@@ -180,6 +180,9 @@ struct Peak {
 /// Words that a span shows at most: the two shorter memories, without the tail that hardly counts.
 const SHOWN: usize = 32;
 
+/// Words that an explanation looks at: of those further back less than a fiftieth is left.
+const EXPLAINED: usize = 620;
+
 impl Model {
     /// A model of these numbers.
     #[must_use]
@@ -276,7 +279,8 @@ impl Model {
         let mut tokens = Vec::new();
         walk(text, |token| tokens.push(token));
         let mut reasons: Vec<Reason> = Vec::new();
-        for (index, token) in tokens.iter().enumerate().take(peak.token + 1) {
+        let oldest = peak.token.saturating_sub(EXPLAINED);
+        for (index, token) in tokens.iter().enumerate().take(peak.token + 1).skip(oldest) {
             let age = (peak.token - index) as i32;
             let share = self.shape.gain[peak.scale] * DECAYS[peak.scale].powi(age) * self.shape.slope;
             for (kind, &feature) in KINDS.iter().zip(&token.features) {
@@ -300,16 +304,9 @@ impl Model {
         reasons
     }
 
-    /// The largest sum, before the evidence.
-    #[must_use]
-    pub fn raw_score(&self, text: &str) -> f32 {
-        self.peak(text).sum
-    }
-
     fn peak(&self, text: &str) -> Peak {
         let Shape { gain, bias, .. } = self.shape;
-        let nothing = bias.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut peak = Peak { sum: nothing, scale: 0, token: 0, start: 0, end: 0 };
+        let mut peak = Peak { sum: f32::NEG_INFINITY, scale: 0, token: 0, start: 0, end: 0 };
         let mut sums = [0.0_f32; SCALES];
         let mut starts = [0_usize; SHOWN];
         let mut count = 0;
@@ -326,6 +323,9 @@ impl Model {
                 }
             }
         });
+        if count == 0 {
+            peak.sum = bias.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        }
         peak
     }
 

@@ -181,7 +181,7 @@ fn letters(bytes: &[u8], at: usize) -> (u64, usize) {
         Some(chunk) => u64::from_le_bytes(chunk),
         None => bytes[at..].iter().rev().fold(0, |chunk, &byte| chunk << 8 | u64::from(byte)),
     };
-    let lower = chunk | 0x20 * ONES;
+    let lower = chunk | (0x20 * ONES);
     let low_bits = lower & !HIGH;
     // Seven bits plus less than 0x80: no byte carries into the next.
     let from_a = low_bits + (0x80 - u64::from(b'a')) * ONES;
