@@ -18,12 +18,14 @@
 //! otherwise.
 
 mod address;
+mod fence;
 mod json;
 mod links;
 mod markup;
 mod page;
 mod repetition;
 mod shape;
+mod switch;
 mod tags;
 mod template;
 mod turns;
@@ -72,8 +74,10 @@ pub fn check(text: &str, role: Role, found: &mut Vec<Finding>, hidden: &mut Vec<
     let mut template = template::Scan::default();
     let mut tags = tags::Scan::default();
     let mut json_from = None;
+    let mut has_bracket = false;
     let mut resume = 0;
     for at in memchr3_iter(b'<', b'[', b'{', text.as_bytes()) {
+        has_bracket |= page.bytes[at] == b'[';
         if at < resume {
             continue;
         }
@@ -87,10 +91,12 @@ pub fn check(text: &str, role: Role, found: &mut Vec<Finding>, hidden: &mut Vec<
                 }
             }
             (b'<', Some(b'|' | b'<' | b' ' | 0xEF)) => template.token(&mut page, at),
-            (b'[', Some(_)) => match template.bracket(&mut page, at) {
-                Some(end) => end,
-                None => markup::bracket(&mut page, at, &mut report, hidden),
-            },
+            (b'[', Some(b'a'..=b'z' | b'A'..=b'Z' | b'/' | b' ' | b'_' | b'*')) => {
+                match template.bracket(&mut page, at) {
+                    Some(end) => end,
+                    None => markup::bracket(&mut page, at, &mut report, hidden),
+                }
+            }
             (b'{', _) => {
                 if json_from.is_none() && json::begins(page.bytes, at) {
                     json_from = Some(at);
@@ -105,7 +111,9 @@ pub fn check(text: &str, role: Role, found: &mut Vec<Finding>, hidden: &mut Vec<
         json::check(text, from, &mut report);
     }
     turns::check(text, &mut report);
-    links::check(text, &mut report, hidden);
+    if has_bracket {
+        links::check(text, &mut report, hidden);
+    }
     repetition::check(text, &mut report);
 }
 

@@ -15,6 +15,7 @@ use memchr::{memchr, memchr2};
 use super::super::Severity;
 use super::page::{Name, has_words, skip_space};
 use super::shape::{Report, Shape};
+use super::switch::{self, Switch};
 
 /// Objects nested deeper are not told apart.
 const DEEPEST: usize = 32;
@@ -238,11 +239,15 @@ impl Reader<'_> {
                 | b"newsysteminstructions",
                 Value::Text(text),
             ) if has_words(&bytes[text.clone()], 3) => frame.strong = frame.strong.saturating_add(1),
-            (name, value) => match switch(name, is_on(bytes, &value), is_off(bytes, &value)) {
-                Some(Switch::Strong) => frame.strong = frame.strong.saturating_add(1),
-                Some(Switch::Weak) => frame.weak = frame.weak.saturating_add(1),
-                None => frame.other_keys = frame.other_keys.saturating_add(1),
-            },
+            (name, value) => {
+                let (Value::Text(range) | Value::Word(range)) = value;
+                let value = bytes[range].trim_ascii();
+                match switch::read(name, value) {
+                    Some(Switch::Strong) => frame.strong = frame.strong.saturating_add(1),
+                    Some(Switch::Weak) => frame.weak = frame.weak.saturating_add(1),
+                    None => frame.other_keys = frame.other_keys.saturating_add(1),
+                }
+            }
         }
     }
 
@@ -291,12 +296,6 @@ enum Value {
     Word(Range<usize>),
 }
 
-/// How much a switch's name says.
-enum Switch {
-    Strong,
-    Weak,
-}
-
 fn is_chat_list(key: &[u8]) -> bool {
     matches!(
         key,
@@ -313,111 +312,4 @@ fn is_chat_list(key: &[u8]) -> bool {
             | b"choices"
             | b"contents"
     )
-}
-
-/// Parts of names that say what a switch does to a guard.
-const UNDOES: [&[u8]; 12] = [
-    b"bypass",
-    b"override",
-    b"ignore",
-    b"disable",
-    b"skip",
-    b"suspend",
-    b"turnoff",
-    b"remove",
-    b"no",
-    b"without",
-    b"unlock",
-    b"overwrite",
-];
-/// Parts of names that say what the guard is.
-const GUARDS: [&[u8]; 17] = [
-    b"safety",
-    b"filter",
-    b"restriction",
-    b"guardrail",
-    b"guideline",
-    b"instruction",
-    b"policy",
-    b"policies",
-    b"moderation",
-    b"system",
-    b"rules",
-    b"limits",
-    b"prompt",
-    b"ethic",
-    b"censor",
-    b"security",
-    b"previous",
-];
-
-fn switch(name: &[u8], is_on: bool, is_off: bool) -> Option<Switch> {
-    let contains = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
-    let guards = GUARDS.iter().any(|guard| contains(guard));
-    if is_on && guards && UNDOES.iter().any(|verb| name.starts_with(verb) || verb.len() > 4 && contains(verb))
-    {
-        return Some(Switch::Strong);
-    }
-    match name {
-        b"jailbreak" | b"unrestricted" | b"uncensored" | b"godmode" | b"devmode" | b"developermode"
-        | b"adminmode" | b"sudomode" | b"jailbroken" | b"unfiltered" | b"newsystemprompt" | b"dan"
-            if is_on =>
-        {
-            Some(Switch::Strong)
-        }
-        b"safety" | b"filters" | b"safetymode" | b"contentfilter" | b"moderation" | b"guardrails"
-        | b"restrictions" | b"safetyfilters" | b"contentpolicy" | b"safetychecks"
-            if is_off =>
-        {
-            Some(Switch::Weak)
-        }
-        b"override" | b"bypass" | b"force" | b"sudo" | b"admin" | b"root" | b"priority" | b"privileged"
-        | b"elevated" | b"debug" | b"isadmin" | b"overrideall" | b"superuser" | b"authorized"
-        | b"trusted" | b"privilege" | b"accesslevel" | b"clearance" | b"mode" | b"ignoreprevious"
-            if is_on =>
-        {
-            Some(Switch::Weak)
-        }
-        _ => None,
-    }
-}
-
-/// Whether a value throws a switch: true, one, a word of power.
-fn is_on(bytes: &[u8], value: &Value) -> bool {
-    let (Value::Text(range) | Value::Word(range)) = value;
-    let value = bytes[range.clone()].trim_ascii();
-    [
-        "true",
-        "1",
-        "yes",
-        "on",
-        "enabled",
-        "high",
-        "highest",
-        "critical",
-        "admin",
-        "root",
-        "system",
-        "max",
-        "full",
-        "maximum",
-        "unrestricted",
-        "developer",
-        "god",
-        "all",
-        "absolute",
-        "top",
-        "override",
-    ]
-    .iter()
-    .any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
-}
-
-/// Whether a value turns something off.
-fn is_off(bytes: &[u8], value: &Value) -> bool {
-    let (Value::Text(range) | Value::Word(range)) = value;
-    let value = bytes[range.clone()].trim_ascii();
-    ["false", "0", "no", "off", "disabled", "none", "null"]
-        .iter()
-        .any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use memchr::{memchr, memchr2, memmem, memrchr};
 
 use super::super::Severity;
-use super::page::{Page, contains, continues, skip_space};
+use super::page::{Page, contains, continues, has_words, skip_space};
 use super::shape::{Report, Shape};
 use super::{HiddenText, Hiding, address, links, tags, turns};
 
@@ -36,6 +36,9 @@ pub(super) fn comment(
         return at + 2;
     }
     let from = at + 4;
+    if at < page.hidden_until[Hiding::Comment as usize] {
+        return from;
+    }
     let window = &bytes[from..(from + LONGEST).min(bytes.len())];
     // A comment that nothing ends hides the rest of a page.
     let (length, end) = match page.comment_end.find(bytes, from, |rest| memmem::find(rest, b"-->")) {
@@ -45,7 +48,8 @@ pub(super) fn comment(
     let text = from..from + length;
     // `<!-- <system> -->` is for the other rooms as well, so the reading goes on inside.
     let has_markup = memchr2(b'<', b'[', &bytes[text.clone()]).is_some();
-    keep(page, at..end, text, Hiding::Comment, report, hidden);
+    keep(page, at..end, text.clone(), Hiding::Comment, report, hidden);
+    page.hidden_until[Hiding::Comment as usize] = text.end;
     if has_markup { from } else { end }
 }
 
@@ -158,7 +162,7 @@ pub(super) fn keep(
     let cut = page.text.floor_char_boundary(text.start)..page.text.floor_char_boundary(text.end);
     let trimmed = page.text[cut.clone()].trim();
     let until = &mut page.hidden_until[hiding as usize];
-    if trimmed.len() < SHORTEST || span.start < *until {
+    if trimmed.len() < SHORTEST || span.start < *until || !has_words(trimmed.as_bytes(), 3) {
         return;
     }
     *until = cut.end;

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2, memmem, memrchr};
+use memchr::{memchr, memchr2, memmem, memrchr, memrchr2};
 
 /// How far a line is looked at from a place in it.
 const LINE_REACH: usize = 160;
@@ -86,21 +86,29 @@ impl<'a> Page<'a> {
     /// Whether `span` is quoted on its line: in backticks, or directly behind or before a quotation mark whose
     /// partner stands on the same line.
     pub(super) fn is_quoted(&self, span: &Range<usize>) -> bool {
+        let bytes = self.bytes;
+        let near = &bytes[span.start.saturating_sub(LINE_REACH)..span.start];
+        let may_be_code = memrchr2(b'`', b'\n', near).is_some_and(|hit| near[hit] == b'`');
+        let is_mark = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | 0x80..);
+        let touches_mark = near.last().is_some_and(is_mark) || bytes.get(span.end).is_some_and(is_mark);
+        if !may_be_code && !touches_mark {
+            return false;
+        }
         let line = self.line(span);
-        let before = &self.bytes[line.start..span.start];
-        let after = &self.bytes[span.end..line.end];
-        if memchr(b'`', after).is_some() && before.iter().filter(|&&byte| byte == b'`').count() % 2 == 1 {
+        let before = &bytes[line.start..span.start];
+        let after = &bytes[span.end..line.end];
+        if may_be_code
+            && memchr(b'`', after).is_some()
+            && before.iter().filter(|&&byte| byte == b'`').count() % 2 == 1
+        {
             return true;
         }
-        for (open, close) in QUOTES {
-            let (open, close) = (open.as_bytes(), close.as_bytes());
-            let partner_after = before.ends_with(open) && memmem::find(after, close).is_some();
-            let partner_before = after.starts_with(close) && memmem::rfind(before, open).is_some();
-            if partner_after || partner_before {
-                return true;
-            }
-        }
-        false
+        touches_mark
+            && QUOTES.iter().any(|(open, close)| {
+                let (open, close) = (open.as_bytes(), close.as_bytes());
+                before.ends_with(open) && memmem::find(after, close).is_some()
+                    || after.starts_with(close) && memmem::rfind(before, open).is_some()
+            })
     }
 
     /// Whether nothing but white space stands between `at` and the beginning of its line.

@@ -3,26 +3,36 @@
 //! come many times without anything between, and prose must stand on the same line: a run of words alone says
 //! less.
 //!
-//! Cost: one place in thirty-two bytes is compared with what follows it.
+//! Cost: eight bytes in thirty-two, and in long texts in a hundred and twenty-eight, are looked for in what follows
+//! them.
 
 use super::super::Severity;
 use super::page::has_words;
 use super::shape::{Report, Shape};
 
-/// Distance between the places that are looked at: ten times a word of four letters is longer than this and the
-/// compared bytes together.
+/// Distance between the places that are looked at near the text's ends: ten times a word of four letters is longer
+/// than this and the compared bytes together.
 const STRIDE: usize = 32;
-/// The bytes that are compared first.
+/// Distance elsewhere: a run that is short against its text is no lever.
+const LONG_STRIDE: usize = 128;
+/// How far the ends of a text reach.
+const NEAR_END: usize = 768;
+/// The bytes that are compared.
 const SAMPLE: usize = 8;
+/// The places that are compared at once.
+const BLOCK: usize = 32;
 /// The longest phrase.
 const LONGEST: usize = 96;
-/// The longest phrase that is looked for at each place; longer ones at each fourth.
-const SHORT: usize = 34;
+/// The longest phrase that is looked for at each place; longer ones at each eighth.
+const SHORT: usize = 32;
 /// How often a phrase must come.
 const TIMES: usize = 8;
 /// How often a longer phrase must come, and how long that is.
 const TIMES_LONG: usize = 6;
 const LONG: usize = 12;
+
+/// How far prose beside the run is looked for.
+const NEAR: usize = 200;
 
 /// Reports a run of one phrase.
 pub(super) fn check(text: &str, report: &mut Report<'_>) {
@@ -30,11 +40,11 @@ pub(super) fn check(text: &str, report: &mut Report<'_>) {
     let mut at = 0;
     let mut place = 0_usize;
     while at + SAMPLE + SHORT <= bytes.len() {
-        let reach = if place % 4 == 0 { LONGEST } else { SHORT };
-        let unit = period(bytes, at, reach);
+        let is_near_end = at < NEAR_END || bytes.len() - at < NEAR_END;
+        let reach = if place.is_multiple_of(8) || !is_near_end { LONGEST } else { SHORT };
         place += 1;
-        let Some(unit) = unit else {
-            at += STRIDE;
+        let Some(unit) = period(bytes, at, reach) else {
+            at += if is_near_end { STRIDE } else { LONG_STRIDE };
             continue;
         };
         let mut start = at;
@@ -53,27 +63,33 @@ pub(super) fn check(text: &str, report: &mut Report<'_>) {
 
 /// After how many bytes the bytes at `at` come again, if they do within `reach`.
 fn period(bytes: &[u8], at: usize, reach: usize) -> Option<usize> {
-    let sample: [u8; SAMPLE] = bytes.get(at..at + SAMPLE)?.try_into().ok()?;
-    let mut from = 2;
-    while from < reach {
-        let window: &[u8; STRIDE + 1] = bytes.get(at + from..at + from + STRIDE + 1)?.first_chunk()?;
-        // Two bytes at thirty-two places at once, in a form that the compiler makes vectors of.
-        let mut hits = [0_u8; STRIDE];
-        for (place, hit) in hits.iter_mut().enumerate() {
-            *hit = u8::from(window[place] == sample[0]) & u8::from(window[place + 1] == sample[1]);
+    let sample: &[u8; SAMPLE] = bytes.get(at..)?.first_chunk()?;
+    // A ruler is no phrase, and spaces in front of a line are none either.
+    if sample[0] == sample[1] && sample[1] == sample[2] {
+        return None;
+    }
+    for from in (at + 2..at + reach).step_by(BLOCK) {
+        let window: &[u8; BLOCK + SAMPLE] = bytes.get(from..)?.first_chunk()?;
+        if comes_again(window, sample)
+            && let Some(place) = (from..from + BLOCK).find(|&place| bytes[place..].starts_with(sample))
+        {
+            return Some(place - at);
         }
-        if hits.iter().fold(0, |any, hit| any | hit) != 0 {
-            let again = (0..STRIDE).find(|&place| {
-                hits[place] != 0
-                    && bytes.get(at + from + place..at + from + place + SAMPLE) == Some(&sample[..])
-            });
-            if let Some(place) = again {
-                return Some(from + place);
-            }
-        }
-        from += STRIDE;
     }
     None
+}
+
+/// Whether every other byte of `sample` stands anywhere in `window`; every place is compared at once, in a form
+/// that the compiler makes vectors of.
+fn comes_again(window: &[u8; BLOCK + SAMPLE], sample: &[u8; SAMPLE]) -> bool {
+    let mut any = 0;
+    for place in 0..BLOCK {
+        any |= u8::from(window[place] == sample[0])
+            & u8::from(window[place + 2] == sample[2])
+            & u8::from(window[place + 4] == sample[4])
+            & u8::from(window[place + 6] == sample[6]);
+    }
+    any != 0
 }
 
 fn judge(text: &str, start: usize, end: usize, unit: usize, report: &mut Report<'_>) {
@@ -83,11 +99,10 @@ fn judge(text: &str, start: usize, end: usize, unit: usize, report: &mut Report<
         return;
     }
     // A word on each line is a list, and repeats its line's end.
-    let before =
-        text.get(text.floor_char_boundary(start.saturating_sub(200))..text.floor_char_boundary(start));
-    let line_before = before.unwrap_or_default().rsplit('\n').next().unwrap_or_default();
-    let line_behind =
-        text.get(text.ceil_char_boundary(end)..).unwrap_or_default().split('\n').next().unwrap_or_default();
+    let before = &text[text.floor_char_boundary(start.saturating_sub(NEAR))..text.floor_char_boundary(start)];
+    let behind = &text[text.ceil_char_boundary(end)..text.ceil_char_boundary((end + NEAR).min(text.len()))];
+    let line_before = before.rsplit('\n').next().unwrap_or_default();
+    let line_behind = behind.split('\n').next().unwrap_or_default();
     let is_in_prose = has_words(line_before.as_bytes(), 3) || has_words(line_behind.as_bytes(), 2);
     let severity = if is_in_prose && times >= TIMES { Severity::High } else { Severity::Medium };
     report.add(Shape::Repetition, severity, start..end);

@@ -49,9 +49,12 @@ enum Token {
 const LONGEST: usize = 48;
 /// How far from a token its sentence is looked at.
 const SENTENCE: usize = 60;
+/// After so many tokens a text does not speak of them, it uses them.
+const MANY: u32 = 64;
 /// Words of those who write about tokens.
 const ABOUT_TOKENS: [&[u8]; 14] = [
-    b"token",
+    // With its space: names of tokens hold the word too.
+    b" token",
     b"template",
     b"delimiter",
     b"marker",
@@ -74,6 +77,8 @@ pub(super) struct Scan {
     mention: Option<Range<usize>>,
     /// The last token that is no mention, and where its head ends.
     last: Option<(Token, usize)>,
+    /// How many tokens were no mentions.
+    seen: u32,
     /// Whether the tokens contradict one well-formed prompt.
     is_torn: bool,
     /// `<s>` was seen: struck-out text of HTML, or the beginning of a Llama prompt.
@@ -110,6 +115,9 @@ impl Scan {
             b"/SYS" => Token::Part,
             b"s" => {
                 self.has_s = true;
+                if at == page.first {
+                    self.last = Some((Token::Begin, end));
+                }
                 return Some(end);
             }
             // Struck-out text has its beginning; a turn's end has not.
@@ -182,6 +190,10 @@ impl Scan {
             },
             token => (token, span.end),
         };
+        // Nothing that follows can say more or take it back.
+        if self.is_torn && matches!(self.worst, Some((Severity::High, _))) {
+            return head_end;
+        }
         let follows_close = self.last.is_some_and(|(last, end)| {
             last == Token::Close && skip_space(page.bytes, end, LONGEST) == span.start
         });
@@ -195,12 +207,14 @@ impl Scan {
             Token::Open(Speaker::System | Speaker::Tool) => Some(Severity::High),
             Token::Open(_) if has_text_before => Some(Severity::High),
             Token::Close if has_text_before && has_text_behind => Some(Severity::High),
+            Token::Begin if !has_text_before => None,
             Token::Open(_) | Token::Begin => Some(Severity::Medium),
             Token::Close => Some(Severity::Low),
             Token::OpenNamed | Token::Part => None,
         };
         self.note_order(page, token, &span);
         self.last = Some((token, head_end));
+        self.seen = self.seen.saturating_add(1);
         if let Some(severity) = severity {
             let fenced = page.is_fenced(span.start);
             self.keep(if fenced { severity.min(Severity::Medium) } else { severity }, span);
@@ -220,6 +234,8 @@ impl Scan {
         };
         let text_between = skip_space(page.bytes, last_end, LONGEST) < span.start;
         self.is_torn |= match (last, token) {
+            (Token::Close, Token::Close) => true,
+            (Token::Open(one), Token::Open(other)) if one == other => true,
             (Token::Close | Token::Begin, _) => text_between,
             (_, Token::Begin) => true,
             (Token::Open(Speaker::User), Token::Open(Speaker::System)) => text_between,
@@ -246,15 +262,15 @@ impl Scan {
         {
             return true;
         }
-        if follows_close || bytes.get(head_end) == Some(&b'\n') {
+        if follows_close || bytes.get(head_end) == Some(&b'\n') || self.seen > MANY {
             return false;
         }
         let line = page.line(span);
         let from = line.start.max(span.start.saturating_sub(SENTENCE));
         let to = line.end.min(head_end.max(span.end) + SENTENCE).max(span.end);
         let sentence = [&bytes[from..span.start], bytes.get(span.end..to).unwrap_or_default()];
-        sentence.iter().any(|part| ABOUT_TOKENS.iter().any(|word| contains(part, word)))
-            && has_words(sentence[0], 1)
+        has_words(sentence[0], 1)
+            && sentence.iter().any(|part| ABOUT_TOKENS.iter().any(|word| contains(part, word)))
     }
 }
 
@@ -322,6 +338,8 @@ fn piped(bytes: &[u8], at: usize) -> Option<(Token, usize)> {
 /// `<<SYS>>` and `<</SYS>>`.
 fn double_angle(bytes: &[u8], at: usize) -> Option<(Token, usize)> {
     let inside = bytes.get(at..(at + 20).min(bytes.len()))?.strip_prefix(b"<<")?;
+    // A run of angle brackets is none.
+    matches!(inside.first()?, b'/' | b' ' | b's' | b'S').then_some(())?;
     let length = inside.windows(2).position(|two| two == b">>")?;
     let name = Name::of(&inside[..length])?;
     let is_end = inside[..length].contains(&b'/');

@@ -6,9 +6,10 @@
 
 use std::ops::Range;
 
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr_iter, memchr2, memmem};
 
 use super::super::Severity;
+use super::fence::{self, Fence};
 use super::page::{Name, Page, contains, has_words, skip_space};
 use super::shape::{Report, Shape};
 
@@ -61,31 +62,35 @@ impl Lines<'_> {
         let start = skip_space(bytes, line.start, 8).min(line.end);
         let Some(&first) = bytes.get(start) else { return };
         match first {
-            b'#' | b'*' | b'-' | b'=' | b'<' | b'[' | b'_' | b'~' | b'+' | b'/' => {
+            b'#' | b'*' | b'-' | b'=' | b'<' | b'[' | b'_' | b'~' | b'+' => {
                 let body = &bytes[start..line.end.min(start + 2 * LONGEST + 20)];
                 if !self.fence_line(body, start, &line, report) {
                     self.speaker_line(start, &line, report);
                 }
             }
-            b'S'
-            | b's'
-            | b'U'
-            | b'u'
-            | b'H'
-            | b'h'
-            | b'A'
-            | b'a'
-            | b'D'
-            | b'd'
-            | b'M'
-            | b'm'
-            | b'B'
-            | b'b'
-            | b'C'
-            | b'G'
-            | b'Q'
-            | 0x80.. => self.speaker_line(start, &line, report),
-            _ => {}
+            0x80.. => self.speaker_line(start, &line, report),
+            // The beginnings of all names in `speaker` and `foreign`.
+            _ => {
+                let second = bytes.get(start + 1).map_or(0, |byte| byte | 0x20);
+                if matches!(
+                    &[first | 0x20, second],
+                    b"sy"
+                        | b"us"
+                        | b"ut"
+                        | b"hu"
+                        | b"as"
+                        | b"ai"
+                        | b"de"
+                        | b"mo"
+                        | b"bo"
+                        | b"be"
+                        | b"ch"
+                        | b"cl"
+                        | b"gp"
+                ) {
+                    self.speaker_line(start, &line, report);
+                }
+            }
         }
     }
 
@@ -93,6 +98,10 @@ impl Lines<'_> {
     fn speaker_line(&mut self, start: usize, line: &Range<usize>, report: &mut Report<'_>) {
         let bytes = self.page.bytes;
         let window = &bytes[start..line.end.min(start + LONGEST)];
+        // The last byte of a colon of full width stands for it.
+        if bytes[start] != b'#' && memchr2(b':', 0x9A, window).is_none() {
+            return;
+        }
         let Some((speaker, length, is_heading)) = speaker(window) else { return };
         let span = start..start + length;
         let first = *self.first.get_or_insert(speaker);
@@ -140,7 +149,7 @@ impl Lines<'_> {
         line: &Range<usize>,
         report: &mut Report<'_>,
     ) -> bool {
-        let Some(fence) = fence(body) else { return false };
+        let Some(fence) = fence::read(body) else { return false };
         let end = line.end;
         let has_text_before = start > self.page.first;
         let has_text_behind = end < self.page.last;
@@ -164,94 +173,12 @@ impl Lines<'_> {
     }
 }
 
-/// What a fence says.
-enum Fence {
-    /// Something begins that the writer of the text may well frame himself.
-    Begin,
-    /// It ends.
-    End,
-    /// What the user says ends: only the frame around the user's text can know.
-    EndOfInput,
-    /// The operator's words begin.
-    BeginSystem,
-}
-
-/// What a line says if it is a fence: words between runs of marks.
-fn fence(line: &[u8]) -> Option<Fence> {
-    let is_mark = |byte: &u8| {
-        matches!(
-            byte,
-            b'-' | b'='
-                | b'#'
-                | b'*'
-                | b'<'
-                | b'>'
-                | b'['
-                | b']'
-                | b'_'
-                | b'~'
-                | b'+'
-                | b'/'
-                | b'|'
-                | b' '
-                | b'\r'
-                | b'('
-                | b')'
-        )
-    };
-    let left = line.iter().take_while(|byte| is_mark(byte)).count();
-    let right = line.iter().rev().take_while(|byte| is_mark(byte)).count();
-    let marks = line.iter().take(left).filter(|byte| **byte != b' ').count();
-    if marks < 2 && line.first() != Some(&b'[') || left + right >= line.len() {
-        return None;
-    }
-    let words = &line[left..line.len() - right];
-    if words.len() > 60 || words.contains(&b':') {
-        return None;
-    }
-    let closes = right > 0 || marks >= 3;
-    let is = |list: &[&[u8]]| list.iter().any(|word| contains_whole(words, word));
-    let ends = is(&[b"end", b"stop", b"close", b"eof", b"fin", b"ende", b"terminate"]);
-    let begins = is(&[b"begin", b"start", b"new", b"begins", b"debut", b"beginn", b"beginning"]);
-    let system = is(&[b"system", b"developer", b"admin", b"instruction", b"instructions", b"override"]);
-    let input = is(&[b"input", b"user", b"query", b"prompt"]);
-    let other = is(&[
-        b"document",
-        b"context",
-        b"message",
-        b"data",
-        b"conversation",
-        b"text",
-        b"content",
-        b"email",
-        b"file",
-        b"session",
-    ]);
-    // PGP and mail programs have fences of their own.
-    if is(&[b"pgp", b"forwarded", b"original", b"certificate", b"key", b"signature", b"file:"]) || !closes {
-        return None;
-    }
-    match (ends, begins) {
-        (true, _) if input && !system && (contains_whole(words, b"user") || right > 0) => {
-            Some(Fence::EndOfInput)
-        }
-        (true, _) if system || other || input => Some(Fence::End),
-        (false, true) if system => Some(Fence::BeginSystem),
-        (false, true) if input || other => Some(Fence::Begin),
-        _ => None,
-    }
-}
-
-fn contains_whole(words: &[u8], word: &[u8]) -> bool {
-    words.split(|byte| !byte.is_ascii_alphanumeric()).any(|part| part.eq_ignore_ascii_case(word))
-}
-
 /// The speaker that a line begins with, the length of the mark, and whether it is a heading.
 fn speaker(line: &[u8]) -> Option<(Speaker, usize, bool)> {
     let mut from = line.iter().take_while(|byte| matches!(byte, b'#' | b'*' | b'>' | b' ' | b'_')).count();
     let is_heading = line.starts_with(b"##") || line.starts_with(b"# ");
-    if let Some(found) = foreign(&line[from..]) {
-        return Some((found.0, from + found.1, is_heading));
+    if let Some((speaker, length)) = foreign(&line[from..]) {
+        return Some((speaker, from + length, is_heading));
     }
     let name = line[from..].iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b' ').count();
     let colon = from
