@@ -6,7 +6,8 @@
 //! Each file holds JSON lines with a `text`. Lines that also have `base` (the plain text) and `transform` (how it
 //! was hidden) are counted as brought back when 19 of 20 words of the base stand in one reading. Prints the cost
 //! a byte and how often each kind of reading was made. Without a file: the cost of
-//! texts that are made to be expensive.
+//! texts that are made to be expensive. `SHOW=` a kind of reading or a transform prints texts that have the one, or
+//! do not come back from the other.
 
 #![expect(clippy::disallowed_methods, reason = "a measurement reads files")]
 
@@ -66,14 +67,11 @@ fn load(file: &str) -> Result<Vec<Line>, Box<dyn std::error::Error>> {
 }
 
 fn cost(lines: &[Line]) {
-    let kinds: [(&str, fn(&str) -> bool); 4] = [
-        ("ASCII", |text| text.is_ascii()),
-        ("little else", |text| !text.is_ascii() && share(text) < 0.2),
-        ("much else", |text| share(text) >= 0.2),
-        ("all", |_| true),
-    ];
+    let kinds =
+        [("ASCII", 0.0..=0.0), ("little else", 1e-9..=0.2), ("much else", 0.2..=1.0), ("all", 0.0..=1.0)];
     for (name, wanted) in kinds {
-        let texts: Vec<&str> = lines.iter().map(|line| &*line.text).filter(|text| wanted(text)).collect();
+        let texts: Vec<&str> =
+            lines.iter().map(|line| &*line.text).filter(|text| wanted.contains(&share(text))).collect();
         let bytes: usize = texts.iter().map(|text| text.len()).sum();
         let mut scratch = Scratch::default();
         let time = mean(|| {
@@ -128,10 +126,11 @@ fn readings(lines: &[Line]) {
             });
         }
         for kind in of_line {
-            *made.entry(kind).or_default() += 1;
-            if std::env::args().len() > 2 {
-                continue;
+            if std::env::var("SHOW").is_ok_and(|show| show == kind) {
+                let text: String = line.text.chars().take(400).collect();
+                println!("--- {text:?} {:?}", views.evidence());
             }
+            *made.entry(kind).or_default() += 1;
         }
     }
     println!("  bytes to match: {:.3} of the original", read as f64 / bytes as f64);

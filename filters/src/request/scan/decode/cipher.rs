@@ -9,15 +9,16 @@ use super::{Budget, Encoding, Piece};
 
 /// Letters that are judged together: two lines.
 const WINDOW: usize = 96;
-/// Up to this length all of a text is judged, and of longer ones a window in each of as many bytes.
-const ALL: usize = 1024;
+/// Short texts are judged by windows that overlap, up to eight of them, and of a long one a window in each of as
+/// many bytes.
+const APART: usize = 1024;
 /// What is read around a window that was recognised.
 const AROUND: usize = 2048;
 
 /// Reads the parts that look like one of the ciphers.
 pub(super) fn find(text: &str, budget: &mut Budget, pieces: &mut Vec<Piece>) {
     let bytes = text.as_bytes();
-    let step = if bytes.len() <= ALL { WINDOW / 2 } else { ALL };
+    let step = (bytes.len() / 8).clamp(WINDOW / 2, APART);
     let mut parts: [Option<Range<usize>>; 2] = [None, None];
     let mut at = 0;
     loop {
@@ -25,7 +26,7 @@ pub(super) fn find(text: &str, budget: &mut Budget, pieces: &mut Vec<Piece>) {
         let sum = Likelihood::of(&bytes[at..end]);
         let kinds = [(Encoding::Rot13, sum.is_rot13()), (Encoding::Reversed, sum.is_reversed())];
         for (part, (encoding, is_seen)) in parts.iter_mut().zip(kinds) {
-            if !is_seen {
+            if !is_seen || !has_few_digits(&bytes[at..end]) {
                 continue;
             }
             let around = at.saturating_sub(AROUND)..(end + AROUND).min(bytes.len());
@@ -52,6 +53,11 @@ pub(super) fn find(text: &str, budget: &mut Budget, pieces: &mut Vec<Piece>) {
 
 /// A window with less in it decides nothing.
 const MIN_TAIL: usize = 16;
+
+/// The letters of hashes are those of hex digits, which ROT13 turns into more frequent ones.
+fn has_few_digits(bytes: &[u8]) -> bool {
+    bytes.iter().filter(|byte| byte.is_ascii_digit()).count() * 10 < bytes.len()
+}
 
 /// Reads all of a text as written in the cipher.
 pub(super) fn whole(text: &str, encoding: Encoding, budget: &mut Budget, pieces: &mut Vec<Piece>) {

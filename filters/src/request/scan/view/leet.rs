@@ -32,7 +32,9 @@ pub(super) fn fold(text: &str, one: One, out: &mut String) {
 pub(super) fn survey(text: &str, count: &mut Count) -> bool {
     let mut letters = 0;
     for_each_word(text, |start, word| {
-        if word.iter().any(u8::is_ascii_alphabetic) && is_word_when_read(word) {
+        // Behind a percent sign the first two are hex digits.
+        let is_escape = start > 0 && text.as_bytes()[start - 1] == b'%';
+        if !is_escape && is_word_when_read(word) {
             count.add(start..start + word.len());
             letters += word.len();
         }
@@ -69,8 +71,11 @@ fn for_each_word<'t>(text: &'t str, mut see: impl FnMut(usize, &'t [u8])) {
 }
 
 fn is_word_when_read(word: &[u8]) -> bool {
-    // A hash has as many digits as letters and no order; "h4x" is too short to tell.
-    if word.len() < 3 {
+    // "h4x" is too short to tell, hashes and identifiers of hex digits give words by chance, and signs without a
+    // digit are those of code and of names ("$path", "a|b", "@name").
+    let is_hex = word.len() > 5 && word.iter().all(u8::is_ascii_hexdigit);
+    let letters = word.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
+    if word.len() < 3 || letters < 2 || is_hex || !word.iter().any(u8::is_ascii_digit) {
         return false;
     }
     let inner = word[1..].iter().any(|byte| !byte.is_ascii_alphabetic());
@@ -154,6 +159,8 @@ mod tests {
             "commit 3fa4b09c71e8d5, 9e107d9d372bb6826bd81d3542a419d6",
             "write to ann.lee@mail.example.org or call 0171 5550 143",
             "for i in range(10): a[i] = b0 + c1 * 4",
+            "a link ?se=2023-10-17T09%3A14%3A13Z&file=%3Dicons8-list.png, id c96cf472-b1d0-4e7a",
+            "set $path or $name, FROM|TO, ask @ann_lee or @some_body",
             "a 3D model at 5pm on the 4th, 10k views, H2O and CO2",
         ];
         for text in cases {

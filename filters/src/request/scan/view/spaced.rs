@@ -8,10 +8,10 @@ use super::evidence::Count;
 use super::trace::Trace;
 
 /// Lone letters in a row before spaces between them are believed: "A B C D" names things.
-const SPACED_ROW: usize = 5;
+const SPACED_ROW: usize = 6;
 /// Letters with signs between them: "U.S.A." is spared, "s.t.o.p" is not, unless such a word is there as well.
 const SIGNED_ROW: usize = 4;
-const SIGNED_ROW_BESIDE: usize = 3;
+const SIGNED_ROW_BESIDE: usize = 2;
 /// A joined word longer than this has lost its borders: longer words are rare in any language.
 const LONGEST_WORD: usize = 24;
 

@@ -28,6 +28,8 @@ pub(super) fn survey(text: &str, evidence: &mut Evidence) -> bool {
     for_each_word(text, |span, word| match word {
         Word::Latin => latin += 1,
         Word::Mixed => evidence.mixed_script_words.add(span),
+        // One letter alone is an initial or a symbol.
+        Word::Imitation if text[span.clone()].chars().nth(1).is_none() => {}
         Word::Imitation => {
             imitations += 1;
             first.get_or_insert(span);
@@ -134,7 +136,7 @@ impl Letters {
             return if self.latin > 0 { Word::Latin } else { Word::Other };
         }
         if self.latin == 0 {
-            return if self.unlike == 0 && foreign > 1 { Word::Imitation } else { Word::Other };
+            return if self.unlike == 0 { Word::Imitation } else { Word::Other };
         }
         // A Greek letter with a Latin one or two is a symbol: Δt, λx, kΩ.
         let is_symbol = self.greek == foreign && self.latin + foreign <= 3;
