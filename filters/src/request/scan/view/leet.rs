@@ -50,9 +50,11 @@ fn for_each_word<'t>(text: &'t str, mut see: impl FnMut(usize, &'t [u8])) {
         let start = at;
         let mut signs = 0;
         let mut others = 0;
-        while at < bytes.len() && (bytes[at].is_ascii_alphanumeric() || stands_for(bytes[at]).is_some()) {
-            signs += usize::from(!bytes[at].is_ascii_alphabetic() && stands_for(bytes[at]).is_some());
-            others += usize::from(matches!(bytes[at], b'2' | b'6'));
+        while let Some(part) = bytes.get(at).map(|byte| PARTS[usize::from(*byte)])
+            && part != Part::None
+        {
+            signs += usize::from(part == Part::Sign);
+            others += usize::from(part == Part::OtherDigit);
             at += 1;
         }
         // An exclamation mark at the end is one.
@@ -114,8 +116,33 @@ fn read(word: &[u8], one: One, mut write: impl FnMut(u8)) {
     }
 }
 
+/// What a byte can be in a word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    None,
+    Letter,
+    /// A digit or sign that stands for a letter.
+    Sign,
+    OtherDigit,
+}
+
+static PARTS: [Part; 256] = {
+    let mut parts = [Part::None; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        parts[byte as usize] = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' => Part::Letter,
+            b'2' | b'6' => Part::OtherDigit,
+            _ if stands_for(byte).is_some() => Part::Sign,
+            _ => Part::None,
+        };
+        byte += 1;
+    }
+    parts
+};
+
 /// The letter; `1` for what is an i or an l.
-fn stands_for(byte: u8) -> Option<u8> {
+const fn stands_for(byte: u8) -> Option<u8> {
     Some(match byte {
         b'0' => b'o',
         b'1' | b'!' | b'|' => b'1',

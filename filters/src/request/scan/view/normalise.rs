@@ -19,9 +19,9 @@ const SURE: u32 = 64;
 /// What the pass learns beside the evidence: whether words may hide letters of another script.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Foreign {
-    /// Letters of Greek, Cyrillic and other scripts with look-alikes.
+    /// Letters of Greek and Cyrillic.
     pub(super) letters: usize,
-    /// How many of them stand next to an ASCII letter.
+    /// Letters of any script with look-alikes that stand next to an ASCII letter.
     pub(super) touching: usize,
 }
 
@@ -81,7 +81,7 @@ impl<'a, T: Trace> Pass<'a, T> {
                 }
                 match entry.of() {
                     Trait::Plain | Trait::Latin => {}
-                    Trait::Greek | Trait::Cyrillic | Trait::Exotic => self.note_foreign(start, at),
+                    of @ (Trait::Greek | Trait::Cyrillic | Trait::Exotic) => self.note_foreign(of, start, at),
                     of => self.note(c, of, start..at),
                 }
                 let action = entry.action();
@@ -134,11 +134,12 @@ impl<'a, T: Trace> Pass<'a, T> {
     }
 
     #[inline(always)]
-    fn note_foreign(&mut self, start: usize, end: usize) {
+    fn note_foreign(&mut self, of: Trait, start: usize, end: usize) {
         let bytes = self.text.as_bytes();
         let before = start > 0 && bytes[start - 1].is_ascii_alphabetic();
         let after = bytes.get(end).is_some_and(u8::is_ascii_alphabetic);
-        self.foreign.letters += 1;
+        // Arabic and Indic scripts have a few look-alikes among many letters that are none.
+        self.foreign.letters += usize::from(of != Trait::Exotic);
         self.foreign.touching += usize::from(before | after);
     }
 

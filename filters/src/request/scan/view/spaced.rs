@@ -71,11 +71,27 @@ fn has_signed_row(text: &str) -> bool {
 
 /// The next place where a word may begin: behind the next byte that is no letter or digit.
 fn next_start(bytes: &[u8], at: usize) -> usize {
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte >= 0x80;
-    let word = bytes[at..].iter().take_while(|byte| is_part(byte)).count();
-    let gap = bytes[at + word..].iter().take_while(|byte| !is_part(byte)).count();
-    at + (word + gap).max(1)
+    let is_part = |at: usize| bytes.get(at).map(|byte| IS_PART[usize::from(*byte)]);
+    let mut next = at;
+    while is_part(next) == Some(true) {
+        next += 1;
+    }
+    while is_part(next) == Some(false) {
+        next += 1;
+    }
+    next.max(at + 1)
 }
+
+/// Bytes of letters and digits.
+static IS_PART: [bool; 256] = {
+    let mut parts = [true; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        parts[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    parts
+};
 
 /// A row of characters that stand alone.
 struct Row {

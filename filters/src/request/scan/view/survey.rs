@@ -6,11 +6,9 @@
 
 use std::ops::Range;
 
-use memchr::memchr_iter;
-
 const BLOCK: usize = 256;
 /// Bytes looked at beyond a block's end, so that nothing is lost between two blocks.
-const AHEAD: usize = 8;
+const AHEAD: usize = 9;
 /// Base64 and hex are looked for in aligned pieces of this length: a run of twice the length has one whole.
 const PIECE: usize = 16;
 /// Digits in a piece of spaced hex: the gaps take half of it at most.
@@ -45,21 +43,21 @@ impl Survey {
         self.base64.clear();
         self.spaced_hex.clear();
         let bytes = text.as_bytes();
+        let is_ascii = text.is_ascii();
         let mut masks = Masks::new();
         for start in (0..bytes.len()).step_by(BLOCK) {
             let block = &bytes[start..bytes.len().min(start + BLOCK + AHEAD)];
-            if let Some(whole) = block.first_chunk::<{ BLOCK + AHEAD }>() {
-                masks.read(whole);
-            } else {
-                let mut last = [b'.'; BLOCK + AHEAD];
+            let mut last = [b'.'; BLOCK + AHEAD];
+            let block = block.first_chunk().unwrap_or_else(|| {
                 last[..block.len()].copy_from_slice(block);
-                masks.read(&last);
+                &last
+            });
+            masks.read(block);
+            if !is_ascii && has_lone_wide(block) {
+                self.lone_letters = self.lone_letters.max(LONE);
             }
             self.count(&masks);
             self.find_runs(&masks, start, bytes.len().min(start + BLOCK));
-        }
-        if !text.is_ascii() {
-            self.lone_letters = self.lone_letters.max(lone_wide(bytes));
         }
     }
 
@@ -149,17 +147,16 @@ impl Masks {
 
 /// Two characters of two or three bytes in a row that stand between spaces ("忽 略 "). One alone is a word of many
 /// languages.
-fn lone_wide(bytes: &[u8]) -> u32 {
-    let is_spaced = memchr_iter(b' ', bytes).any(|at| {
-        matches!(
-            bytes.get(at + 1..at + 9),
-            Some(
-                [0xe0..=0xff, _, _, b' ', 0xe0..=0xff, _, _, b' ']
-                    | [0xc0..=0xdf, _, b' ', 0xc0..=0xdf, _, b' ', ..]
-            )
-        )
-    });
-    LONE * u32::from(is_spaced)
+fn has_lone_wide(block: &[u8; BLOCK + AHEAD]) -> bool {
+    let mut seen = false;
+    for at in 0..BLOCK {
+        let is_space = |ahead: usize| block[at + ahead] == b' ';
+        let is_wide = |ahead: usize| block[at + ahead] >= 0xc0;
+        let three = is_wide(5) & is_space(4) & is_space(8);
+        let two = is_wide(4) & is_space(3) & is_space(6);
+        seen |= is_space(0) & is_wide(1) & (three | two);
+    }
+    seen
 }
 
 #[cfg(test)]

@@ -116,6 +116,10 @@ impl Letters {
         let is_latin = match of {
             Trait::Latin | Trait::RareLatin | Trait::FullWidth | Trait::Math | Trait::Styled => true,
             Trait::Greek | Trait::Cyrillic | Trait::Exotic => false,
+            Trait::Plain if !c.is_ascii() && c.is_alphabetic() => {
+                self.unlike += 1;
+                return;
+            }
             _ => return,
         };
         if is_latin {
