@@ -8,6 +8,13 @@ need() { command -v "$1" > /dev/null || missing+=("$2"); }
 
 need cc build-essential
 need cmake cmake # zlib-ng, which Pingora's compression links, builds with it
+# The scanner's pattern engine; two packages offer the same library, each for its processors.
+if [ "$(cc -print-file-name=libhs.a 2> /dev/null || echo libhs.a)" = libhs.a ]; then
+  case $(uname -m) in
+    x86_64) missing+=(libhyperscan-dev) ;;
+    *) missing+=(libvectorscan-dev) ;;
+  esac
+fi
 if [ "${1:?build or test}" = test ]; then
   need python3 python3
   python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)

@@ -55,7 +55,8 @@ async fn attacks_are_found_wherever_a_model_reads_them() {
     let upstream = Upstream::chatting().await;
     let gateway = Gateway::start(&Conf::to(upstream.address)).await;
     let post = |target: &str, body: &Value| Request::post(target, body.to_string()).key(KEY);
-    let result = json!([{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": ATTACK}]}]);
+    let result =
+        json!([{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": ATTACK}]}]);
     for (name, request, place) in [
         ("a user", chat(says("user", ATTACK)), "messages[1].content"),
         ("a content part", chat(says("user", json!([{"type": "text", "text": ATTACK}]))), "messages[1].content"),
@@ -141,16 +142,25 @@ async fn the_tenant_has_the_last_word_and_leaves_a_trace() {
             .collect();
         base.clone().set("tenants.tenants.0.scan_exemptions", exemptions)
     };
-    let gateway = Gateway::start(&base.clone().set("tiers.tiers.0.scan", json!({"mode": "flag"})).set(
-        "tenants.tenants.0.scan",
-        json!({"mode": "block"}),
-    ))
+    let gateway = Gateway::start(
+        &base
+            .clone()
+            .set("tiers.tiers.0.scan", json!({"mode": "flag"}))
+            .set("tenants.tenants.0.scan", json!({"mode": "block"})),
+    )
     .await;
     assert_eq!(gateway.chat(says("user", ATTACK)).await.status, 400, "the tenant is stricter than its tier");
     for (conf, status, verdict) in [
         (base.clone().set("tenants.tenants.0.scan", json!({"mode": "off"})), 200, "off"),
         (base.clone().set("models.models.0.scan", json!({"mode": "off"})), 200, "off"),
-        (base.clone().set("tollgate.scan.ignore", json!(["instruction_override", "system_prompt_extraction", "learned"])), 200, "allow"),
+        (
+            base.clone().set(
+                "tollgate.scan.ignore",
+                json!(["instruction_override", "system_prompt_extraction", "learned"]),
+            ),
+            200,
+            "allow",
+        ),
         (exempt("2999-12-31"), 200, "exempt"),
         (exempt("2020-12-31"), 400, "block"),
     ] {
@@ -268,7 +278,8 @@ fn the_command_speaks_one_line_for_a_line() {
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let verdicts: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(verdicts.len(), lines.len());
-    let flagged: Vec<_> = verdicts.iter().map(|verdict| verdict["flagged"].as_bool().expect("a boolean")).collect();
+    let flagged: Vec<_> =
+        verdicts.iter().map(|verdict| verdict["flagged"].as_bool().expect("a boolean")).collect();
     assert_eq!(flagged[..6], [false, true, true, false, false, true]);
     assert_eq!(flagged[6..].iter().position(|flagged| *flagged), Some(29), "the thirtieth in a row");
     for (line, verdict) in lines.iter().zip(&verdicts) {

@@ -7,6 +7,8 @@
 
 pub mod behaviour;
 pub mod decode;
+#[cfg(feature = "hyperscan")]
+mod hyperscan;
 pub mod inspect;
 pub mod learned;
 mod matcher;
@@ -17,6 +19,8 @@ mod reference;
 pub mod scanner;
 pub mod structure;
 pub mod view;
+#[cfg(feature = "hyperscan")]
+mod words;
 
 use std::ops::Range;
 use std::sync::Arc;

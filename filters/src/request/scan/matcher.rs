@@ -1,52 +1,206 @@
-//! The engine that finds literals and patterns: Hyperscan where it is built in, else the one in Rust. Both report
-//! the same things; which one runs is a matter of speed.
+//! The engine that finds literals and patterns. Two of them, which report the same: one for speed (a word table
+//! and Hyperscan, see [`super::words`] for why both), one in Rust with no tricks, which is the fallback where
+//! Hyperscan is not built in and the oracle of the other's tests.
+
+#[cfg(feature = "hyperscan")]
+mod fast;
 
 use regex_syntax::hir::Hir;
 
-use super::reference::{Reference, ReferenceScratch};
+use super::pattern::Literals;
+use super::reference::{Reference, ReferenceScratch, ReferenceStream};
+#[cfg(feature = "hyperscan")]
+use fast::{Fast, FastScratch, FastStream};
+
+/// The longest literal, in bytes: the longest atom. A stream keeps as much of its text.
+pub(crate) const MAX_LITERAL: usize = 200;
 
 /// Which engine to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Engine {
-    /// Rust alone.
+    /// A word table and Hyperscan.
+    #[cfg(feature = "hyperscan")]
     #[default]
+    Hyperscan,
+    /// Rust alone, several times slower.
+    #[cfg_attr(not(feature = "hyperscan"), default)]
     Reference,
+}
+
+/// How texts come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Whole.
+    #[default]
+    Block,
+    /// In pieces.
+    Stream,
+}
+
+/// What an engine looks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'w> {
+    /// Numbered from 0.
+    pub(crate) literals: &'w Literals,
+    /// Numbered after the literals.
+    pub(crate) patterns: &'w [Hir],
+    pub(crate) mode: Mode,
+}
+
+/// Why there is no matcher.
+#[derive(Debug)]
+pub(crate) struct Unfit {
+    /// The pattern at fault, if it is one.
+    pub(crate) pattern: Option<usize>,
+    pub(crate) message: String,
 }
 
 /// Literals and patterns in the form of one engine.
 #[derive(Debug)]
 pub(crate) enum Matcher {
+    #[cfg(feature = "hyperscan")]
+    Hyperscan(Box<Fast>),
     Reference(Box<Reference>),
 }
 
 /// What one thread needs to search.
 #[derive(Debug)]
 pub(crate) enum MatcherScratch {
+    #[cfg(feature = "hyperscan")]
+    Hyperscan(FastScratch),
     Reference(ReferenceScratch),
 }
 
+/// How far the search of one text that comes in pieces is.
+#[derive(Debug)]
+pub(crate) enum MatcherStream {
+    #[cfg(feature = "hyperscan")]
+    Hyperscan(FastStream),
+    Reference(Box<ReferenceStream>),
+}
+
+/// The part of a text in pieces that is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece<'t> {
+    /// What is kept of the text, the new bytes last.
+    pub(crate) text: &'t [u8],
+    /// How many bytes of the text came before it.
+    pub(crate) base: u64,
+    /// How many of its bytes are new.
+    pub(crate) new: usize,
+    /// Whether nothing comes after it.
+    pub(crate) is_final: bool,
+}
+
+impl Engine {
+    /// The name under which a saved database of this engine fits: another version, another processor or other
+    /// packs have another. `None` if this engine has nothing worth saving.
+    pub(crate) fn cache_name(self, wanted: Wanted<'_>) -> Option<String> {
+        match self {
+            #[cfg(feature = "hyperscan")]
+            Self::Hyperscan => Some(fast::cache_name(wanted)),
+            Self::Reference => {
+                let _ = wanted;
+                None
+            }
+        }
+    }
+}
+
 impl Matcher {
+    /// `saved` is what [`Self::save`] gave, if there is something of that name.
+    ///
     /// # Errors
     /// What the engine cannot do.
-    pub(crate) fn new(engine: Engine, literals: &[Box<[u8]>], patterns: &[Hir]) -> Result<Self, String> {
+    pub(crate) fn new(engine: Engine, wanted: Wanted<'_>, saved: Option<&[u8]>) -> Result<Self, Unfit> {
         match engine {
-            Engine::Reference => Ok(Self::Reference(Box::new(Reference::new(literals, patterns)?))),
+            #[cfg(feature = "hyperscan")]
+            Engine::Hyperscan => Ok(Self::Hyperscan(Box::new(Fast::new(wanted, saved)?))),
+            Engine::Reference => {
+                let _ = saved;
+                let made = Reference::new(&wanted.literals.all, wanted.patterns);
+                made.map(|engine| Self::Reference(Box::new(engine)))
+                    .map_err(|message| Unfit { pattern: None, message })
+            }
+        }
+    }
+
+    /// What may be saved to be built faster next time.
+    pub(crate) fn save(&self) -> Option<Vec<u8>> {
+        match self {
+            #[cfg(feature = "hyperscan")]
+            Self::Hyperscan(engine) => engine.save(),
+            Self::Reference(_) => None,
         }
     }
 
     pub(crate) fn scratch(&self) -> MatcherScratch {
         match self {
+            #[cfg(feature = "hyperscan")]
+            Self::Hyperscan(engine) => MatcherScratch::Hyperscan(engine.scratch()),
             Self::Reference(engine) => MatcherScratch::Reference(engine.scratch()),
         }
     }
 
-    /// Reports the number of each literal, or of each pattern after them, and where it ends.
+    /// Reports the number of each literal, or of each pattern after them, and where it ends; a pattern at least
+    /// where it ends first. Nearly in the order of the ends.
     #[inline]
     pub(crate) fn scan(&self, text: &[u8], scratch: &mut MatcherScratch, report: impl FnMut(u32, usize)) {
         match (self, scratch) {
+            #[cfg(feature = "hyperscan")]
+            (Self::Hyperscan(engine), MatcherScratch::Hyperscan(scratch)) => {
+                engine.scan(text, scratch, report)
+            }
             (Self::Reference(engine), MatcherScratch::Reference(scratch)) => {
                 engine.scan(text, scratch, report)
             }
+            #[cfg(feature = "hyperscan")]
+            _ => unreachable!("a scratch is made by the matcher it is used with"),
+        }
+    }
+
+    /// Begins a text that comes in pieces. The matcher must have been made for [`Mode::Stream`].
+    pub(crate) fn open(&self) -> MatcherStream {
+        match self {
+            #[cfg(feature = "hyperscan")]
+            Self::Hyperscan(engine) => MatcherStream::Hyperscan(engine.open()),
+            Self::Reference(engine) => MatcherStream::Reference(Box::new(engine.open())),
+        }
+    }
+
+    /// Reports as [`Self::scan`] does what the new bytes of a piece decide, with ends in `piece.text`.
+    pub(crate) fn scan_piece(
+        &self,
+        piece: Piece<'_>,
+        stream: &mut MatcherStream,
+        scratch: &mut MatcherScratch,
+        report: impl FnMut(u32, usize),
+    ) {
+        match (self, stream, scratch) {
+            #[cfg(feature = "hyperscan")]
+            (
+                Self::Hyperscan(engine),
+                MatcherStream::Hyperscan(stream),
+                MatcherScratch::Hyperscan(scratch),
+            ) => {
+                engine.scan_piece(piece, stream, scratch, report);
+            }
+            (Self::Reference(engine), MatcherStream::Reference(stream), _) => {
+                engine.scan_piece(piece, stream, report);
+            }
+            #[cfg(feature = "hyperscan")]
+            _ => unreachable!("stream and scratch are made by the matcher they are used with"),
+        }
+    }
+}
+
+impl MatcherStream {
+    /// The first byte of `piece.text`, counted in the whole text, that is still needed.
+    pub(crate) fn needs_from(&self) -> u64 {
+        match self {
+            #[cfg(feature = "hyperscan")]
+            Self::Hyperscan(stream) => stream.needs_from(),
+            Self::Reference(_) => u64::MAX,
         }
     }
 }

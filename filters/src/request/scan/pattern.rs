@@ -11,26 +11,34 @@
 //! Cost: nothing is allocated once a [`PatternScratch`] has seen texts of the size.
 
 mod cut;
+mod examples;
 mod lexicon;
+mod phrase;
 mod pieces;
 mod proximity;
 mod regex;
+mod stream;
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use regex_automata::hybrid::dfa::Cache;
 use regex_syntax::hir::Hir;
 
-pub use super::matcher::Engine;
-use super::matcher::{Matcher, MatcherScratch};
+pub use super::matcher::{Engine, Mode};
+use super::matcher::{Matcher, MatcherScratch, Unfit, Wanted};
 use super::pack::{Languages, LinkedRule, PackFault, Packs, Roles, Trigger, Views};
-use super::reference::Starts;
-use super::{Category, Severity, View};
-use lexicon::{Lexicon, Window};
+use super::reference::{Reference, Starts};
+use super::{Category, Severity};
+use lexicon::Lexicon;
+pub(crate) use lexicon::Literals;
+use phrase::Window;
 pub use proximity::{Event, Hit, Subject};
 use proximity::{Proximity, Workspace};
+#[cfg(feature = "hyperscan")]
+pub(crate) use regex::for_hyperscan;
+pub use stream::PatternStream;
 
 /// All rule packs in a form that texts can be searched for.
 #[derive(Debug)]
@@ -44,6 +52,8 @@ pub struct Patterns {
     pattern_rules: Vec<u32>,
     starts: Option<Starts>,
     matcher: Matcher,
+    /// Finds literals anywhere, for texts without borders between words. Made when the first such text comes.
+    borderless: OnceLock<Option<Reference>>,
 }
 
 /// What one thread keeps between texts.
@@ -78,20 +88,30 @@ pub struct RuleInfo<'p> {
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
-impl Patterns {
-    /// Compiles linked packs. `normalise` is what makes the normalised view of a text; atoms go through it too.
+/// Packs that have been read in full, one step before an engine compiles them. That step takes long where there
+/// are many patterns, so its result may be saved and given back, under the name that [`Self::cache_name`] tells.
+#[derive(Debug)]
+pub struct Plan {
+    rules: Vec<LinkedRule>,
+    lexicon: Lexicon,
+    proximity: Proximity,
+    pattern_rules: Vec<u32>,
+    patterns: Vec<Hir>,
+}
+
+impl Plan {
+    /// Reads the atoms and patterns of linked packs. `normalise` is what makes the normalised view of a text; atoms
+    /// go through it too.
     ///
     /// # Errors
-    /// Atoms that come to nothing, and patterns that not every engine can do. Examples are not run; see
-    /// [`Self::check_examples`].
-    pub fn compile(
+    /// Atoms that come to nothing, and patterns that not every engine can do.
+    pub fn new(
         packs: &Packs,
-        engine: Engine,
         normalise: impl for<'t> Fn(&'t str) -> Cow<'t, str>,
     ) -> Result<Self, Vec<PackFault>> {
         let mut faults = Vec::new();
         let mut pattern_rules = Vec::new();
-        let mut patterns: Vec<Hir> = Vec::new();
+        let mut patterns = Vec::new();
         for (number, rule) in (0..).zip(&packs.rules) {
             let Trigger::Pattern(pattern) = &rule.trigger else { continue };
             match regex::parse(pattern) {
@@ -110,15 +130,64 @@ impl Patterns {
                 return Err(faults);
             }
         };
-        let whole = |message: String| {
-            let (file, path) = (String::new(), String::new());
-            vec![PackFault { file, line: 0, path, message: format!("all packs together: {message}") }]
-        };
-        let matcher = Matcher::new(engine, &lexicon.literals, &patterns).map_err(whole)?;
-        let starts = if patterns.is_empty() { None } else { Some(Starts::new(&patterns).map_err(whole)?) };
         let proximity = Proximity::new(&packs.rules, &lexicon.shortest_atoms(packs.concepts.len()));
+        Ok(Self { rules: packs.rules.clone(), lexicon, proximity, pattern_rules, patterns })
+    }
+
+    /// The name under which the saved form of these packs fits this engine, on this processor; `None` if there is
+    /// nothing worth saving.
+    #[must_use]
+    pub fn cache_name(&self, engine: Engine, mode: Mode) -> Option<String> {
+        engine.cache_name(self.wanted(mode))
+    }
+
+    /// Compiles. `saved` is what [`Patterns::save`] gave, read from a place **that only the gateway can write to**:
+    /// a forged one could do anything. One that is damaged or does not fit is passed over.
+    ///
+    /// # Errors
+    /// What the engine cannot do: a pattern that is too large, or a processor that is too old.
+    pub fn build(self, engine: Engine, mode: Mode, saved: Option<&[u8]>) -> Result<Patterns, Vec<PackFault>> {
+        let fault = |unfit: Unfit| match unfit.pattern.and_then(|pattern| self.pattern_rules.get(pattern)) {
+            Some(rule) => {
+                let rule = &self.rules[*rule as usize];
+                vec![rule.fault(format!("the rule `{}`: {}", rule.id, unfit.message))]
+            }
+            None => {
+                let message = format!("all packs together: {}", unfit.message);
+                vec![PackFault { file: String::new(), line: 0, path: String::new(), message }]
+            }
+        };
+        let matcher = Matcher::new(engine, self.wanted(mode), saved).map_err(fault)?;
+        let starts = if self.patterns.is_empty() { None } else { Some(Starts::new(&self.patterns)) };
+        let starts = starts.transpose().map_err(|message| fault(Unfit { pattern: None, message }))?;
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { number, rules: packs.rules.clone(), lexicon, proximity, pattern_rules, starts, matcher })
+        let Self { rules, lexicon, proximity, pattern_rules, .. } = self;
+        let borderless = OnceLock::new();
+        Ok(Patterns { number, rules, lexicon, proximity, pattern_rules, starts, matcher, borderless })
+    }
+
+    fn wanted(&self, mode: Mode) -> Wanted<'_> {
+        Wanted { literals: &self.lexicon.literals, patterns: &self.patterns, mode }
+    }
+}
+
+impl Patterns {
+    /// Compiles linked packs for whole texts. Examples are not run; see [`Self::check_examples`].
+    ///
+    /// # Errors
+    /// As [`Plan::new`] and [`Plan::build`].
+    pub fn compile(
+        packs: &Packs,
+        engine: Engine,
+        normalise: impl for<'t> Fn(&'t str) -> Cow<'t, str>,
+    ) -> Result<Self, Vec<PackFault>> {
+        Plan::new(packs, normalise)?.build(engine, Mode::Block, None)
+    }
+
+    /// The compiled form, to be kept for the next start; `None` if this engine has none.
+    #[must_use]
+    pub fn save(&self) -> Option<Vec<u8>> {
+        self.matcher.save()
     }
 
     /// What one thread needs to search with these patterns.
@@ -127,7 +196,7 @@ impl Patterns {
         PatternScratch {
             number: self.number,
             matcher: self.matcher.scratch(),
-            workspace: Workspace::new(&self.proximity),
+            workspace: Workspace::new(&self.proximity, self.rules.len()),
             starts: self.starts.as_ref().map(Starts::cache),
             pattern_ends: vec![usize::MAX; self.pattern_rules.len()],
         }
@@ -149,13 +218,13 @@ impl Patterns {
         let PatternScratch { matcher, workspace, starts, pattern_ends, .. } = scratch;
         workspace.begin();
         pattern_ends.fill(usize::MAX);
-        let literal_count = self.lexicon.literals.len();
-        self.matcher.scan(text, matcher, |number, end| {
+        let literal_count = self.lexicon.literals.all.len();
+        let mut report = |number: u32, end: usize| {
             if let Some(pattern) = (number as usize).checked_sub(literal_count) {
                 pattern_ends[pattern] = pattern_ends[pattern].min(end);
                 return;
             }
-            for place in self.lexicon.uses(number) {
+            for place in self.lexicon.uses(number, end, window) {
                 if let Ok(event) = self.lexicon.check(place, end, window)
                     && workspace.push(event)
                 {
@@ -163,19 +232,29 @@ impl Patterns {
                     workspace.forget(&self.proximity);
                 }
             }
-        });
+        };
+        if subject.has_borders {
+            self.matcher.scan(text, matcher, report);
+        } else if let Some(anywhere) = self.borderless() {
+            anywhere.scan(text, &mut anywhere.scratch(), &mut report);
+        }
         self.proximity.settle(workspace, subject, hits);
         if let (Some(finder), Some(cache)) = (&self.starts, starts) {
             for (pattern, end) in pattern_ends.iter().enumerate().filter(|(_, end)| **end != usize::MAX) {
                 let rule = self.pattern_rules[pattern];
-                let info = &self.rules[rule as usize];
-                if info.views.meets(subject.views) && info.roles.has(subject.role) {
+                if self.reads(rule, subject) {
                     let start = finder.of(pattern, *end, text, cache);
                     hits.push(Hit { rule, start: start as u32, end: *end as u32 });
                 }
             }
         }
         hits[before..].sort_unstable();
+    }
+
+    /// Whether a rule speaks of such texts.
+    fn reads(&self, rule: u32, subject: Subject) -> bool {
+        let rule = &self.rules[rule as usize];
+        rule.views.meets(subject.views) && rule.roles.has(subject.role)
     }
 
     /// How many rules there are. Their numbers are those below.
@@ -205,34 +284,7 @@ impl Patterns {
     /// How many literals and patterns the engine looks for.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {
-        (self.lexicon.literals.len(), self.pattern_rules.len())
-    }
-
-    /// Runs the examples of every rule. A rule for the raw view alone reads them raw, the others normalised.
-    #[must_use]
-    pub fn check_examples(&self, normalise: impl for<'t> Fn(&'t str) -> Cow<'t, str>) -> Vec<PackFault> {
-        let mut scratch = self.scratch();
-        let mut hits = Vec::new();
-        let mut faults = Vec::new();
-        for (number, rule) in (0..).zip(&self.rules) {
-            let raw_only = rule.views == Views::only(View::Raw);
-            for example in &rule.examples {
-                let text =
-                    if raw_only { Cow::Borrowed(example.text.as_str()) } else { normalise(&example.text) };
-                hits.clear();
-                let subject = Subject { views: rule.views, role: rule.roles.first(), has_borders: true };
-                self.scan(&text, subject, &mut scratch, &mut hits);
-                let fired = hits.iter().any(|hit| hit.rule == number);
-                if fired != example.must_match {
-                    let short: String = example.text.chars().take(60).collect();
-                    let what =
-                        if fired { "fires in an example that must pass" } else { "misses its example" };
-                    let message = format!("the rule `{}` {what}: {short:?}", rule.id);
-                    faults.push(rule.example_fault(example, message));
-                }
-            }
-        }
-        faults
+        (self.lexicon.literals.all.len(), self.pattern_rules.len())
     }
 }
 

@@ -3,13 +3,16 @@
 //!
 //! Cost: about 3 ns a byte, more where many literals begin alike. Patterns cost as much again.
 
-use aho_corasick::automaton::Automaton;
+use aho_corasick::automaton::{Automaton, StateID};
 use aho_corasick::nfa::contiguous;
 use aho_corasick::{Anchored, MatchKind};
 use regex_automata::Input;
+use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa::{Cache, DFA, OverlappingState};
 use regex_automata::nfa::thompson;
 use regex_syntax::hir::Hir;
+
+use super::matcher::Piece;
 
 /// Memory of one thread for DFA states. Past it they are dropped and built anew.
 const CACHE_BYTES: usize = 8 << 20;
@@ -20,6 +23,14 @@ pub(crate) struct Reference {
     literals: contiguous::NFA,
     literal_count: u32,
     patterns: Option<DFA>,
+}
+
+/// How far the search of a text in pieces is.
+#[derive(Debug)]
+pub(crate) struct ReferenceStream {
+    literals: StateID,
+    /// States belong to the cache they were made in, so each stream has its own.
+    patterns: Option<(LazyStateID, Cache)>,
 }
 
 /// What one thread needs.
@@ -53,17 +64,9 @@ impl Reference {
         scratch: &mut ReferenceScratch,
         mut report: impl FnMut(u32, usize),
     ) {
-        let automaton = &self.literals;
-        let Ok(mut state) = automaton.start_state(Anchored::No) else {
-            unreachable!("the automaton is built for searches that are not anchored")
-        };
+        let mut state = self.start();
         for (at, byte) in text.iter().enumerate() {
-            state = automaton.next_state(Anchored::No, state, *byte);
-            if automaton.is_special(state) && automaton.is_match(state) {
-                for index in 0..automaton.match_len(state) {
-                    report(automaton.match_pattern(state, index).as_u32(), at + 1);
-                }
-            }
+            state = self.step(state, *byte, |literal| report(literal, at + 1));
         }
         let (Some(dfa), Some(cache)) = (&self.patterns, &mut scratch.cache) else { return };
         let input = Input::new(text);
@@ -79,6 +82,67 @@ impl Reference {
                 _ => return,
             }
         }
+    }
+}
+
+impl Reference {
+    pub(crate) fn open(&self) -> ReferenceStream {
+        let patterns = self.patterns.as_ref().map(|dfa| {
+            let mut cache = dfa.create_cache();
+            let start = dfa
+                .start_state_forward(&mut cache, &Input::new(b""))
+                .expect("a lazy DFA without quit bytes and give-up cannot fail");
+            (start, cache)
+        });
+        ReferenceStream { literals: self.start(), patterns }
+    }
+
+    pub(crate) fn scan_piece(
+        &self,
+        piece: Piece<'_>,
+        stream: &mut ReferenceStream,
+        mut report: impl FnMut(u32, usize),
+    ) {
+        let from = piece.text.len() - piece.new;
+        for (at, byte) in piece.text.iter().enumerate().skip(from) {
+            stream.literals = self.step(stream.literals, *byte, |literal| report(literal, at + 1));
+        }
+        let (Some(dfa), Some((state, cache))) = (&self.patterns, &mut stream.patterns) else { return };
+        // A match shows in the state after the byte that follows it.
+        for (at, byte) in piece.text.iter().enumerate().skip(from) {
+            *state =
+                dfa.next_state(cache, *state, *byte).expect("a lazy DFA that never gives up cannot fail");
+            self.matches(dfa, cache, *state, |number| report(number, at));
+        }
+        if piece.is_final {
+            *state = dfa.next_eoi_state(cache, *state).expect("a lazy DFA that never gives up cannot fail");
+            self.matches(dfa, cache, *state, |number| report(number, piece.text.len()));
+        }
+    }
+
+    fn matches(&self, dfa: &DFA, cache: &Cache, state: LazyStateID, mut report: impl FnMut(u32)) {
+        if state.is_match() {
+            for index in 0..dfa.match_len(cache, state) {
+                report(self.literal_count + dfa.match_pattern(cache, state, index).as_u32());
+            }
+        }
+    }
+
+    fn start(&self) -> StateID {
+        let start = self.literals.start_state(Anchored::No);
+        start.expect("the automaton is built for searches that are not anchored")
+    }
+
+    #[inline]
+    fn step(&self, state: StateID, byte: u8, mut report: impl FnMut(u32)) -> StateID {
+        let automaton = &self.literals;
+        let state = automaton.next_state(Anchored::No, state, byte);
+        if automaton.is_special(state) && automaton.is_match(state) {
+            for index in 0..automaton.match_len(state) {
+                report(automaton.match_pattern(state, index).as_u32());
+            }
+        }
+        state
     }
 }
 

@@ -3,11 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::super::matcher::MAX_LITERAL;
 use super::super::pack::{Languages, LinkedAtom};
-use super::lexicon::{Joint, Phrase, Word, is_apostrophe};
-
-/// The longest atom. A stream keeps as much of its text for phrases that chunks cut in two.
-const MAX_BYTES: usize = 200;
+use super::phrase::{Joint, Phrase, Word, is_apostrophe};
 
 /// An atom, cut at its spaces and apostrophes.
 #[derive(Debug, Clone)]
@@ -38,8 +36,8 @@ impl Cut {
         let Some((index, _)) = longest else {
             return Err(format!("nothing is left of the atom {:?} once it is normalised", atom.text));
         };
-        if text.len() > MAX_BYTES {
-            return Err(format!("expected an atom of at most {MAX_BYTES} bytes, found {}", text.len()));
+        if text.len() > MAX_LITERAL {
+            return Err(format!("expected an atom of at most {MAX_LITERAL} bytes, found {}", text.len()));
         }
         if text.contains('*') {
             return Err(format!("expected `*` at an end of the atom {:?} only", atom.text));

@@ -11,25 +11,49 @@
 //! - An apostrophe in an atom stands for any of the marks people type for one.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::super::pack::{Languages, PackFault, Packs};
 use super::cut::{self, Cut};
+use super::phrase::{MAX_SEPARATORS, Neighbour, Not, Phrase, Window, Word};
 use super::proximity::Event;
-
-/// Characters that may stand between two words of a phrase.
-const MAX_SEPARATORS: usize = 3;
 
 /// All atoms of all concepts.
 #[derive(Debug, Default)]
 pub(crate) struct Lexicon {
-    /// What the engine looks for, in lower case, each once. Its index is the literal's number.
-    pub(crate) literals: Vec<Box<[u8]>>,
-    /// For each literal where its uses begin in `uses`; one more at the end.
-    first_use: Vec<u32>,
+    /// What the engine looks for.
+    pub(crate) literals: Literals,
+    /// For each literal which of `uses` are its own.
+    groups: Vec<Group>,
     uses: Vec<Use>,
+    /// For each of `uses` the key of the word beside it, where it is found by that.
+    keys: Vec<u32>,
     phrases: Vec<Phrase>,
+}
+
+/// Plain text to look for, in lower case. The index of a literal is its number.
+#[derive(Debug, Default)]
+pub(crate) struct Literals {
+    /// First those that begin words, then the others. One that does both is there twice.
+    pub(crate) all: Vec<Box<[u8]>>,
+    /// How many begin words: with an ASCII letter or digit that none stands before.
+    pub(crate) words: usize,
+    /// For each that begins words whether it may end within one.
+    pub(crate) open: Vec<bool>,
+}
+
+/// Where the uses of a literal begin. Each kind ends where the next begins. A common word is part of hundreds of
+/// phrases, so those are found by the word beside it, and only the few that begin alike are compared.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    /// Words, and phrases whose next word has no key.
+    plain: u32,
+    /// Phrases by the key of the word after the literal, in its order.
+    by_next: u32,
+    /// Phrases by the key of the word before it.
+    by_last: u32,
+    end: u32,
 }
 
 /// What it means that a literal was found.
@@ -45,48 +69,6 @@ struct Use {
 }
 
 const ALONE: u32 = u32::MAX;
-
-/// The words around the one that is looked for, nearest first.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Phrase {
-    pub(super) before: Vec<Word>,
-    pub(super) after: Vec<Word>,
-    pub(super) bounded_start: bool,
-    pub(super) bounded_end: bool,
-}
-
-/// A word of a phrase and what stands between it and the next one towards the literal.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Word {
-    pub(super) bytes: Box<[u8]>,
-    pub(super) joint: Joint,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Joint {
-    Space,
-    Apostrophe,
-}
-
-/// A part of a text, as far as it is there.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Window<'t> {
-    /// From the beginning of the text, or from farther back than any phrase reaches.
-    pub(crate) bytes: &'t [u8],
-    /// Whether the text ends where `bytes` do.
-    pub(crate) is_final: bool,
-    /// Whether words are set apart in it. Where letters were joined, a word may begin and end anywhere.
-    pub(crate) has_borders: bool,
-}
-
-/// Why a literal does not stand for an atom, or not yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Not {
-    /// Not here.
-    Here,
-    /// It depends on bytes that have not come yet.
-    Yet,
-}
 
 impl Lexicon {
     /// Cuts the atoms of all packs into literals and phrases. `normalise` is what texts go through.
@@ -107,13 +89,14 @@ impl Lexicon {
 
     fn build(cuts: Vec<Cut>) -> Self {
         let mut lexicon = Self::default();
-        let mut by_literal: HashMap<Box<[u8]>, Vec<Use>> = HashMap::new();
+        // Sorted, so that the same packs always make the same tables; words come first.
+        let mut by_literal: BTreeMap<(bool, Box<[u8]>), Vec<Use>> = BTreeMap::new();
         for cut in cuts {
             let phrase = cut.phrase.map_or(ALONE, |phrase| {
                 lexicon.phrases.push(phrase);
                 u32::try_from(lexicon.phrases.len() - 1).unwrap_or(ALONE)
             });
-            by_literal.entry(cut.literal.clone()).or_default().push(Use {
+            by_literal.entry((!cut.bounded_start, cut.literal.clone())).or_default().push(Use {
                 concept: cut.concept,
                 languages: cut.languages,
                 length: u16::try_from(cut.literal.len()).unwrap_or(u16::MAX),
@@ -122,22 +105,71 @@ impl Lexicon {
                 phrase,
             });
         }
-        let mut sorted: Vec<_> = by_literal.into_iter().collect();
-        sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
-        for (literal, uses) in sorted {
-            lexicon.first_use.push(u32::try_from(lexicon.uses.len()).unwrap_or(u32::MAX));
-            lexicon.literals.push(literal);
-            lexicon.uses.extend(uses);
+        for ((inside, literal), uses) in by_literal {
+            if !inside {
+                lexicon.literals.words += 1;
+                lexicon.literals.open.push(uses.iter().any(|found| !found.bounded_end));
+            }
+            lexicon.literals.all.push(literal);
+            lexicon.add_group(uses);
         }
-        lexicon.first_use.push(u32::try_from(lexicon.uses.len()).unwrap_or(u32::MAX));
         lexicon
     }
 
-    /// What it may mean that a literal was found: the numbers to ask [`Self::check`] about.
+    fn add_group(&mut self, uses: Vec<Use>) {
+        let mut kinds = [Vec::new(), Vec::new(), Vec::new()];
+        for found in uses {
+            let (kind, key) = match self.phrases.get(found.phrase as usize).and_then(Phrase::neighbour) {
+                None => (0, 0),
+                Some(Neighbour::Next(key)) => (1, key),
+                Some(Neighbour::Last(key)) => (2, key),
+            };
+            kinds[kind].push((key, found));
+        }
+        let mut starts = [0; 4];
+        for (kind, mut uses) in kinds.into_iter().enumerate() {
+            starts[kind] = self.uses.len();
+            uses.sort_by_key(|(key, _)| *key);
+            for (key, found) in uses {
+                self.keys.push(key);
+                self.uses.push(found);
+            }
+        }
+        starts[3] = self.uses.len();
+        let [plain, by_next, by_last, end] = starts.map(|start| u32::try_from(start).unwrap_or(u32::MAX));
+        self.groups.push(Group { plain, by_next, by_last, end });
+    }
+
+    /// What it may mean that a literal was found in `..end`: the numbers to ask [`Self::check`] about.
     #[inline]
-    pub(crate) fn uses(&self, literal: u32) -> Range<u32> {
-        let literal = literal as usize;
-        self.first_use[literal]..self.first_use[literal + 1]
+    pub(crate) fn uses(&self, literal: u32, end: usize, window: Window<'_>) -> impl Iterator<Item = u32> {
+        let group = self.groups[literal as usize];
+        // Without borders the word beside it cannot be told: every use is asked.
+        let plain = group.plain..if window.has_borders { group.by_next } else { group.end };
+        let (mut by_next, mut by_last) = if window.has_borders {
+            (group.by_next..group.by_last, group.by_last..group.end)
+        } else {
+            (0..0, 0..0)
+        };
+        if !by_next.is_empty() {
+            match window.next_key(end) {
+                // Too little of the text is there: each will say that itself.
+                None => {}
+                Some(key) => by_next = self.of_key(by_next, key),
+            }
+        }
+        if !by_last.is_empty() {
+            let start = end - self.literals.all[literal as usize].len();
+            by_last = self.of_key(by_last, window.last_key(start));
+        }
+        plain.chain(by_next).chain(by_last)
+    }
+
+    fn of_key(&self, range: Range<u32>, key: u32) -> Range<u32> {
+        let keys = &self.keys[range.start as usize..range.end as usize];
+        let first = keys.partition_point(|other| *other < key);
+        let count = keys[first..].iter().take_while(|other| **other == key).count();
+        range.start + first as u32..range.start + (first + count) as u32
     }
 
     /// The atom that the literal of this use, found in `..end`, stands for there.
@@ -168,7 +200,7 @@ impl Lexicon {
         // The widest separator takes three bytes.
         let side =
             |words: &[Word]| words.iter().map(|word| word.bytes.len() + 3 * MAX_SEPARATORS).sum::<usize>();
-        let longest = self.literals.iter().map(|literal| literal.len()).max().unwrap_or(0);
+        let longest = self.literals.all.iter().map(|literal| literal.len()).max().unwrap_or(0);
         let phrases = self.phrases.iter().map(|phrase| side(&phrase.before).max(side(&phrase.after)));
         phrases.max().unwrap_or(0) + longest + 4
     }
@@ -189,152 +221,4 @@ impl Use {
             Some(phrase) => phrase.check(start, end, window),
         }
     }
-}
-
-impl Phrase {
-    #[inline(never)]
-    fn check(&self, mut start: usize, mut end: usize, window: Window<'_>) -> Result<(usize, usize), Not> {
-        for word in &self.before {
-            start = word.before(start, window).ok_or(Not::Here)?;
-        }
-        for word in &self.after {
-            end = word.after(end, window)?;
-        }
-        if self.bounded_start && window.touches_before(start) {
-            return Err(Not::Here);
-        }
-        if self.bounded_end {
-            window.ends_word(end)?;
-        }
-        Ok((start, end))
-    }
-}
-
-impl Word {
-    /// Where this word begins, if it stands before `at`.
-    fn before(&self, mut at: usize, window: Window<'_>) -> Option<usize> {
-        let bytes = window.bytes;
-        if !window.has_borders
-            && let Some(start) = at.checked_sub(self.bytes.len())
-            && bytes[start..at].eq_ignore_ascii_case(&self.bytes)
-        {
-            return Some(start);
-        }
-        for _ in 0..self.joint.most() {
-            at = self.joint.before(&bytes[..at])?;
-            if let Some(start) = at.checked_sub(self.bytes.len())
-                && bytes[start..at].eq_ignore_ascii_case(&self.bytes)
-            {
-                return Some(start);
-            }
-        }
-        None
-    }
-
-    /// Where this word ends, if it stands after `at`.
-    fn after(&self, mut at: usize, window: Window<'_>) -> Result<usize, Not> {
-        if !window.has_borders
-            && let Some(next) = window.bytes.get(at..at + self.bytes.len())
-            && next.eq_ignore_ascii_case(&self.bytes)
-        {
-            return Ok(at + self.bytes.len());
-        }
-        for _ in 0..self.joint.most() {
-            at += self.joint.after(window.from(at))?;
-            let rest = window.from(at).bytes;
-            let there = rest.len().min(self.bytes.len());
-            if rest[..there].eq_ignore_ascii_case(&self.bytes[..there]) {
-                if there == self.bytes.len() {
-                    return Ok(at + there);
-                }
-                if !window.is_final {
-                    return Err(Not::Yet);
-                }
-            }
-        }
-        Err(Not::Here)
-    }
-}
-
-impl Joint {
-    fn most(self) -> usize {
-        match self {
-            Self::Space => MAX_SEPARATORS,
-            Self::Apostrophe => 1,
-        }
-    }
-
-    fn fits(self, letter: char) -> bool {
-        match self {
-            Self::Space => is_separator(letter),
-            Self::Apostrophe => is_apostrophe(letter),
-        }
-    }
-
-    /// Where the character of this kind at the end of `bytes` begins.
-    fn before(self, bytes: &[u8]) -> Option<usize> {
-        let (length, letter) = last_char(bytes)?;
-        self.fits(letter).then(|| bytes.len() - length)
-    }
-
-    /// How long the character of this kind at the beginning of the window is.
-    fn after(self, window: Window<'_>) -> Result<usize, Not> {
-        match first_char(window.bytes) {
-            Some(letter) if self.fits(letter) => Ok(letter.len_utf8()),
-            // Nothing there, or a character that the end of a chunk cuts in two.
-            None if window.bytes.len() < 4 && !window.is_final => Err(Not::Yet),
-            _ => Err(Not::Here),
-        }
-    }
-}
-
-impl<'t> Window<'t> {
-    fn from(self, at: usize) -> Self {
-        Self { bytes: &self.bytes[at..], ..self }
-    }
-
-    #[inline]
-    fn touches_before(self, start: usize) -> bool {
-        self.has_borders && start > 0 && self.bytes[start - 1].is_ascii_alphanumeric()
-    }
-
-    #[inline]
-    fn ends_word(self, end: usize) -> Result<(), Not> {
-        match self.bytes.get(end) {
-            _ if !self.has_borders => Ok(()),
-            Some(next) if next.is_ascii_alphanumeric() => Err(Not::Here),
-            None if !self.is_final => Err(Not::Yet),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// White space and punctuation of any script that the packs are written in. Symbols of ASCII count, and so does
-/// everything that is neither letter nor digit below U+00C0.
-fn is_separator(letter: char) -> bool {
-    match letter {
-        '\0'..='\x7f' => !letter.is_ascii_alphanumeric(),
-        'ª' | 'µ' | 'º' => false,
-        '\u{80}'..='\u{bf}' | '×' | '÷' => true,
-        // Arabic comma, semicolon, question mark, full stop; danda; general, CJK and full-width punctuation.
-        '\u{60c}' | '\u{61b}' | '\u{61f}' | '\u{6d4}' | '\u{964}' | '\u{965}' => true,
-        '\u{2000}'..='\u{206f}' | '\u{3000}'..='\u{3004}' | '\u{3008}'..='\u{3020}' | '\u{30fb}' => true,
-        '\u{ff01}'..='\u{ff0f}' | '\u{ff1a}'..='\u{ff20}' | '\u{ff61}'..='\u{ff65}' => true,
-        _ => letter.is_whitespace(),
-    }
-}
-
-pub(super) fn is_apostrophe(letter: char) -> bool {
-    matches!(letter, '\'' | '`' | '´' | 'ʻ' | 'ʼ' | '‘' | '’' | '′' | '＇')
-}
-
-fn first_char(bytes: &[u8]) -> Option<char> {
-    bytes[..bytes.len().min(4)].utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next())
-}
-
-fn last_char(bytes: &[u8]) -> Option<(usize, char)> {
-    (1..=bytes.len().min(4)).find_map(|length| {
-        let letter = str::from_utf8(&bytes[bytes.len() - length..]).ok()?.chars().next()?;
-        Some((length, letter))
-    })
 }

@@ -1,6 +1,7 @@
 //! Rules over atoms that do not come from one text: what the last texts left behind, read together.
 
-use super::{Event, PatternScratch, Patterns, Subject, View, Views};
+use super::{Event, PatternScratch, Patterns, Reference, Subject, Views};
+use crate::request::scan::View;
 
 impl Patterns {
     /// The numbers of the rules that these atoms, in the order of their ends, make fire.
@@ -23,6 +24,12 @@ impl Patterns {
         let mut rules: Vec<u32> = hits.into_iter().map(|hit| hit.rule).collect();
         rules.sort_unstable();
         rules
+    }
+
+    /// The engine that finds a literal wherever it stands, also inside a word.
+    pub(super) fn borderless(&self) -> Option<&Reference> {
+        // The same literals made another engine already; should this one fail, such texts are read less well.
+        self.borderless.get_or_init(|| Reference::new(&self.lexicon.literals.all, &[]).ok()).as_ref()
     }
 
     /// Why the rule of this id exists.

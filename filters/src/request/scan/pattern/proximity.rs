@@ -34,6 +34,13 @@ pub struct Event {
     pub(crate) languages: Languages,
 }
 
+impl Event {
+    /// The same, counted from that many bytes earlier.
+    pub(crate) fn moved(self, by: u64) -> Self {
+        Self { start: self.start + by as u32, end: self.end + by as u32, ..self }
+    }
+}
+
 /// What is being scanned: rules for other views and roles stay silent.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject {
@@ -121,12 +128,12 @@ impl Proximity {
                 let rule = &self.rules[*index as usize];
                 if !rule.views.meets(subject.views)
                     || !rule.roles.has(subject.role)
-                    || found.fired[*index as usize] == found.text
+                    || found.has_fired(rule.number)
                 {
                     continue;
                 }
                 if let Some((start, end)) = rule.fires(found) {
-                    found.fired[*index as usize] = found.text;
+                    found.set_fired(rule.number);
                     hits.push(Hit { rule: rule.number, start, end });
                 }
             }
@@ -323,11 +330,12 @@ struct Seen {
 }
 
 impl Workspace {
-    pub(crate) fn new(rules: &Proximity) -> Self {
+    /// For this many rules in all.
+    pub(crate) fn new(rules: &Proximity, count: usize) -> Self {
         let concepts = rules.keyed.len();
         Self {
             seen: vec![Seen::default(); concepts],
-            fired: vec![0; rules.rules.len()],
+            fired: vec![0; count],
             colours: vec![0; concepts],
             ..Self::default()
         }
@@ -342,6 +350,30 @@ impl Workspace {
             self.fired.fill(0);
             self.text = 1;
         }
+    }
+
+    /// Goes on with a text that was put aside: its atoms and the rules that have fired in it. The atoms are
+    /// taken; [`Self::put_aside`] gives them back.
+    pub(crate) fn resume(&mut self, events: &mut Vec<Event>, fired: &[u32]) {
+        self.begin();
+        std::mem::swap(&mut self.events, events);
+        self.is_sorted = false;
+        fired.iter().for_each(|rule| self.set_fired(*rule));
+    }
+
+    /// Ends what [`Self::resume`] began.
+    pub(crate) fn put_aside(&mut self, events: &mut Vec<Event>) {
+        std::mem::swap(&mut self.events, events);
+    }
+
+    /// Whether a rule has fired in this text.
+    pub(crate) fn has_fired(&self, rule: u32) -> bool {
+        self.fired[rule as usize] == self.text
+    }
+
+    /// Notes that it has.
+    pub(crate) fn set_fired(&mut self, rule: u32) {
+        self.fired[rule as usize] = self.text;
     }
 
     /// Notes an atom. `true` if it is time to judge and then to [`Self::forget`].

@@ -34,6 +34,7 @@ pub(crate) fn parse(pattern: &str) -> Result<Hir, String> {
     Ok(hir)
 }
 
+#[cfg(feature = "hyperscan")]
 /// The same pattern as Hyperscan reads it, over bytes and with no flag.
 pub(crate) fn for_hyperscan(hir: &Hir) -> String {
     let mut out = String::new();

@@ -1,0 +1,281 @@
+//! The words around the one that an engine has found: whether they are there too.
+
+use std::iter;
+
+/// Characters that may stand between two words of a phrase.
+pub(super) const MAX_SEPARATORS: usize = 3;
+
+/// The most bytes that decide a word's key: separators of up to three bytes each, and four of the word.
+const KEY_REACH: usize = 3 * MAX_SEPARATORS + 4;
+
+/// The words around the one that is looked for, nearest first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Phrase {
+    pub(super) before: Vec<Word>,
+    pub(super) after: Vec<Word>,
+    pub(super) bounded_start: bool,
+    pub(super) bounded_end: bool,
+}
+
+/// A word of a phrase and what stands between it and the next one towards the literal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Word {
+    pub(super) bytes: Box<[u8]>,
+    pub(super) joint: Joint,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Joint {
+    Space,
+    Apostrophe,
+}
+
+/// A part of a text, as far as it is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window<'t> {
+    /// From the beginning of the text, or from farther back than any phrase reaches.
+    pub(crate) bytes: &'t [u8],
+    /// Whether the text ends where `bytes` do.
+    pub(crate) is_final: bool,
+    /// Whether words are set apart in it. Where letters were joined, a word may begin and end anywhere.
+    pub(crate) has_borders: bool,
+}
+
+/// Why a literal does not stand for an atom, or not yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Not {
+    /// Not here.
+    Here,
+    /// It depends on bytes that have not come yet.
+    Yet,
+}
+
+/// The word of a phrase by which it is found, once its literal is: the key of the one after it or before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Neighbour {
+    Next(u32),
+    Last(u32),
+}
+
+impl Phrase {
+    /// `None` if the word beside the literal does not tell its key from its own bytes.
+    pub(super) fn neighbour(&self) -> Option<Neighbour> {
+        if let Some(word) = self.after.first() {
+            let is_closed = self.after.len() > 1 || self.bounded_end;
+            return word.key(word.bytes.iter().copied(), is_closed).map(Neighbour::Next);
+        }
+        let word = self.before.first()?;
+        let is_closed = self.before.len() > 1 || self.bounded_start;
+        word.key(word.bytes.iter().rev().copied(), is_closed).map(Neighbour::Last)
+    }
+
+    #[inline(never)]
+    pub(super) fn check(
+        &self,
+        mut start: usize,
+        mut end: usize,
+        window: Window<'_>,
+    ) -> Result<(usize, usize), Not> {
+        for word in &self.before {
+            start = word.before(start, window).ok_or(Not::Here)?;
+        }
+        for word in &self.after {
+            end = word.after(end, window)?;
+        }
+        if self.bounded_start && window.touches_before(start) {
+            return Err(Not::Here);
+        }
+        if self.bounded_end {
+            window.ends_word(end)?;
+        }
+        Ok((start, end))
+    }
+}
+
+impl Word {
+    /// The key of the text where this word is, whatever follows it there. `is_closed` says that no letter does.
+    fn key(&self, outward: impl Iterator<Item = u8> + Clone, is_closed: bool) -> Option<u32> {
+        let text = str::from_utf8(&self.bytes).ok()?;
+        let edges = [text.chars().next()?, text.chars().next_back()?];
+        if edges.into_iter().any(is_separator) {
+            return None;
+        }
+        let letters = outward.clone().take_while(u8::is_ascii_alphanumeric).count();
+        let told = if letters == 0 {
+            self.bytes.len() >= 4
+        } else {
+            letters >= 4 || letters < self.bytes.len() || is_closed
+        };
+        told.then(|| key(outward))
+    }
+
+    /// Where this word begins, if it stands before `at`.
+    fn before(&self, mut at: usize, window: Window<'_>) -> Option<usize> {
+        let bytes = window.bytes;
+        if !window.has_borders
+            && let Some(start) = at.checked_sub(self.bytes.len())
+            && bytes[start..at].eq_ignore_ascii_case(&self.bytes)
+        {
+            return Some(start);
+        }
+        for _ in 0..self.joint.most() {
+            at = self.joint.before(&bytes[..at])?;
+            if let Some(start) = at.checked_sub(self.bytes.len())
+                && bytes[start..at].eq_ignore_ascii_case(&self.bytes)
+            {
+                return Some(start);
+            }
+        }
+        None
+    }
+
+    /// Where this word ends, if it stands after `at`.
+    fn after(&self, mut at: usize, window: Window<'_>) -> Result<usize, Not> {
+        if !window.has_borders
+            && let Some(next) = window.bytes.get(at..at + self.bytes.len())
+            && next.eq_ignore_ascii_case(&self.bytes)
+        {
+            return Ok(at + self.bytes.len());
+        }
+        for _ in 0..self.joint.most() {
+            at += self.joint.after(window.from(at))?;
+            let rest = window.from(at).bytes;
+            let there = rest.len().min(self.bytes.len());
+            if rest[..there].eq_ignore_ascii_case(&self.bytes[..there]) {
+                if there == self.bytes.len() {
+                    return Ok(at + there);
+                }
+                if !window.is_final {
+                    return Err(Not::Yet);
+                }
+            }
+        }
+        Err(Not::Here)
+    }
+}
+
+impl Joint {
+    fn most(self) -> usize {
+        match self {
+            Self::Space => MAX_SEPARATORS,
+            Self::Apostrophe => 1,
+        }
+    }
+
+    fn fits(self, letter: char) -> bool {
+        match self {
+            Self::Space => is_separator(letter),
+            Self::Apostrophe => is_apostrophe(letter),
+        }
+    }
+
+    /// Where the character of this kind at the end of `bytes` begins.
+    fn before(self, bytes: &[u8]) -> Option<usize> {
+        let (length, letter) = last_char(bytes)?;
+        self.fits(letter).then(|| bytes.len() - length)
+    }
+
+    /// How long the character of this kind at the beginning of the window is.
+    fn after(self, window: Window<'_>) -> Result<usize, Not> {
+        match first_char(window.bytes) {
+            Some(letter) if self.fits(letter) => Ok(letter.len_utf8()),
+            // Nothing there, or a character that the end of a chunk cuts in two.
+            None if window.bytes.len() < 4 && !window.is_final => Err(Not::Yet),
+            _ => Err(Not::Here),
+        }
+    }
+}
+
+/// Four bytes that tell words apart: of a word of ASCII letters and digits its first, in lower case, else whatever
+/// is there.
+fn key(outward: impl Iterator<Item = u8>) -> u32 {
+    let mut outward = outward.peekable();
+    let is_word = outward.peek().is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = outward.take_while(|byte| !is_word || byte.is_ascii_alphanumeric()).take(4);
+    bytes.chain(iter::repeat(0)).take(4).fold(0, |key, byte| key << 8 | u32::from(byte | 0x20))
+}
+
+impl<'t> Window<'t> {
+    /// The key of the word after `at`; `None` if too little of the text is there.
+    pub(super) fn next_key(self, at: usize) -> Option<u32> {
+        let rest = self.from(at);
+        if !rest.is_final && rest.bytes.len() < KEY_REACH {
+            return None;
+        }
+        let mut rest = rest.bytes;
+        for _ in 0..MAX_SEPARATORS {
+            match first_char(rest).filter(|letter| is_separator(*letter)) {
+                Some(letter) => rest = &rest[letter.len_utf8()..],
+                None => break,
+            }
+        }
+        Some(key(rest.iter().copied()))
+    }
+
+    /// The key of the word before `at`.
+    pub(super) fn last_key(self, at: usize) -> u32 {
+        let mut rest = &self.bytes[..at];
+        for _ in 0..MAX_SEPARATORS {
+            match last_char(rest).filter(|(_, letter)| is_separator(*letter)) {
+                Some((length, _)) => rest = &rest[..rest.len() - length],
+                None => break,
+            }
+        }
+        key(rest.iter().rev().copied())
+    }
+
+    fn from(self, at: usize) -> Self {
+        Self { bytes: &self.bytes[at..], ..self }
+    }
+
+    #[inline]
+    pub(super) fn touches_before(self, start: usize) -> bool {
+        self.has_borders && start > 0 && self.bytes[start - 1].is_ascii_alphanumeric()
+    }
+
+    #[inline]
+    pub(super) fn ends_word(self, end: usize) -> Result<(), Not> {
+        match self.bytes.get(end) {
+            _ if !self.has_borders => Ok(()),
+            Some(next) if next.is_ascii_alphanumeric() => Err(Not::Here),
+            None if !self.is_final => Err(Not::Yet),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// White space and punctuation of any script that the packs are written in. Symbols of ASCII count, and so does
+/// everything that is neither letter nor digit below U+00C0.
+fn is_separator(letter: char) -> bool {
+    match letter {
+        '\0'..='\x7f' => !letter.is_ascii_alphanumeric(),
+        'ª' | 'µ' | 'º' => false,
+        '\u{80}'..='\u{bf}' | '×' | '÷' | 'ʻ' | 'ʼ' => true,
+        // Arabic comma, semicolon, question mark, full stop; danda; general, CJK and full-width punctuation.
+        '\u{60c}' | '\u{61b}' | '\u{61f}' | '\u{6d4}' | '\u{964}' | '\u{965}' => true,
+        '\u{2000}'..='\u{206f}' | '\u{3000}'..='\u{3004}' | '\u{3008}'..='\u{3020}' | '\u{30fb}' => true,
+        '\u{ff01}'..='\u{ff0f}' | '\u{ff1a}'..='\u{ff20}' | '\u{ff61}'..='\u{ff65}' => true,
+        _ => letter.is_whitespace(),
+    }
+}
+
+pub(super) fn is_apostrophe(letter: char) -> bool {
+    matches!(letter, '\'' | '`' | '´' | 'ʻ' | 'ʼ' | '‘' | '’' | '′' | '＇')
+}
+
+fn first_char(bytes: &[u8]) -> Option<char> {
+    if let Some(byte) = bytes.first().filter(|byte| byte.is_ascii()) {
+        return Some(char::from(*byte));
+    }
+    bytes[..bytes.len().min(4)].utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next())
+}
+
+fn last_char(bytes: &[u8]) -> Option<(usize, char)> {
+    if let Some(byte) = bytes.last().filter(|byte| byte.is_ascii()) {
+        return Some((1, char::from(*byte)));
+    }
+    (1..=bytes.len().min(4)).find_map(|length| {
+        let letter = str::from_utf8(&bytes[bytes.len() - length..]).ok()?.chars().next()?;
+        Some((length, letter))
+    })
+}
