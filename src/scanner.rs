@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ring::digest;
 use tollgate_filters::request::scan::learned::Model;
 use tollgate_filters::request::scan::pack::{Pack, PackFault, Packs};
-use tollgate_filters::request::scan::pattern::{Engine, Patterns};
+use tollgate_filters::request::scan::pattern::{Engine, Mode, Patterns, Plan};
 use tollgate_filters::request::scan::scanner::{Scanner, Scratch};
 use tollgate_filters::request::scan::view::normalise;
 
@@ -63,7 +63,7 @@ pub fn with_scratch<R>(scanner: &Scanner, use_it: impl FnOnce(&mut Scratch) -> R
 fn compile(
     texts: &[(String, String)],
     is_learned: bool,
-    _cache: Option<&Path>,
+    cache: Option<&Path>,
 ) -> Result<Scanner, Vec<PackFault>> {
     let mut faults = Vec::new();
     let mut packs = Vec::new();
@@ -77,7 +77,7 @@ fn compile(
         return Err(faults);
     }
     let packs = Packs::link(packs)?;
-    let patterns = Patterns::compile(&packs, Engine::default(), normalise)?;
+    let patterns = compile_patterns(Plan::new(&packs, normalise)?, cache)?;
     let faults = patterns.check_examples(normalise);
     if !faults.is_empty() {
         return Err(faults);
@@ -91,6 +91,33 @@ fn compile(
         None
     };
     Ok(Scanner::new(patterns, model))
+}
+
+/// Compiles, or takes what was compiled before. A cache that cannot be read or written costs time, nothing else.
+fn compile_patterns(plan: Plan, cache: Option<&Path>) -> Result<Patterns, Vec<PackFault>> {
+    let engine = Engine::default();
+    let file = cache.zip(plan.cache_name(engine, Mode::Block)).map(|(folder, name)| folder.join(name));
+    let saved = file.as_deref().and_then(|file| std::fs::read(file).ok());
+    let was_saved = saved.is_some();
+    let patterns = plan.build(engine, Mode::Block, saved.as_deref())?;
+    if let Some(file) = file.filter(|_| !was_saved)
+        && let Some(compiled) = patterns.save()
+        && let Err(error) = keep(&file, &compiled)
+    {
+        log::warn!("compiled rules could not be kept in {}: {error}", file.display());
+    }
+    Ok(patterns)
+}
+
+/// Writes a file whole or not at all, where only we can write.
+fn keep(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if let Some(folder) = file.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let unfinished = file.with_extension(format!("{}.tmp", std::process::id()));
+    std::fs::write(&unfinished, bytes)?;
+    std::fs::rename(&unfinished, file)
 }
 
 fn read(folder: &Path) -> Result<Vec<(String, String)>, Vec<PackFault>> {
