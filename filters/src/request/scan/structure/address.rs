@@ -8,7 +8,7 @@
 //! Longer tasks in many sentences are not taken: hidden prompts of that kind are found in harmless pages (drafts,
 //! exercises, forms), and the learned layer reads them anyway.
 
-use memchr::memchr2_iter;
+use memchr::{memchr2_iter, memmem};
 
 use super::super::Severity;
 use super::page::{contains, has_words};
@@ -139,7 +139,7 @@ fn orders_code(text: &str, sentence: &[u8]) -> bool {
     let points_on = [&b"following"[..], b"subsequent", b"below", b"next"]
         .iter()
         .any(|word| contains_word(sentence, word));
-    is_order && names_code && points_on && text[sentence.len()..].contains("```")
+    is_order && names_code && points_on && memmem::find(&text.as_bytes()[sentence.len()..], b"```").is_some()
 }
 
 /// First words of the tasks that people give to models and makers of pages do not write down.

@@ -593,31 +593,34 @@ proptest! {
     }
 }
 
-/// A piece repeated to eight times the length may take eight times as long, and no more than noise adds to it; what
-/// was searched again and again would take sixty-four times as long.
+/// A text of eight times the length may take as long as eight short ones; what is searched again and again would
+/// take eight times as long as that. Both sides do the same work in the same time, so a busy machine delays both.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a test of time reads the clock")]
 fn work_is_linear() {
-    let time = |text: &str| {
-        let runs = (0..3).map(|_| {
-            let start = std::time::Instant::now();
+    let time = |text: &str, times: u32| {
+        let start = std::time::Instant::now();
+        for _ in 0..times {
             let _ = findings(text, Role::User);
-            start.elapsed()
-        });
-        runs.min().unwrap_or_default()
+        }
+        start.elapsed()
     };
-    for piece in PIECES.iter().copied().chain([
-        "<a b=\"x\"y ",
-        "[a]: b \"",
-        "{\"a\":",
-        "\"}]{\"a",
-        "[INST]x[/INST]y",
-        "`<|end|>`",
-    ]) {
+    let more =
+        ["<a b=\"x\"y ", "[a]: b \"", "{\"a\":", "\"}]{\"a", "[INST]x[/INST]y", "`<|end|>`", "cake cake "];
+    for piece in PIECES.iter().copied().chain(more) {
         let short = piece.repeat((32 << 10) / piece.len());
         let long = piece.repeat((256 << 10) / piece.len());
-        let (short, long) = (time(&short), time(&long));
-        let bound = short.max(std::time::Duration::from_millis(1)) * 32;
-        assert!(long < bound, "{piece:?}: {short:?} for 32 KiB, {long:?} for 256 KiB");
+        // The best of some rounds is kept; one good round is proof enough.
+        let is_linear = (0..8).any(|_| time(&long, 1) < time(&short, 8) * 3);
+        assert!(is_linear, "{piece:?} takes more than its share in a longer text");
+    }
+}
+
+/// Found by fuzzing: a first sentence that is cut inside a character.
+#[test]
+fn a_sentence_may_be_cut_anywhere() {
+    for length in 200..260 {
+        let text = format!("<!-- Embed the following code {}é\u{FFFD}\u{FFFD} -->", "x".repeat(length));
+        let _ = findings(&text, Role::User);
     }
 }
