@@ -6,12 +6,12 @@
 //! What separates attack and mention is direction. A *break-out* closes the turn it stands in and opens another
 //! one; documentation quotes a token, a whole chat body is JSON from its first byte, a few-shot prompt begins with
 //! the asker. Each room says which forms it takes for which:
-//! - [`template`]: the control tokens of chat templates
-//! - [`turns`]: "Assistant: … System: …", headings, role links, fences
-//! - [`tags`]: XML roles and tool calls, hidden elements and comments
-//! - [`json`]: objects that are messages or switches
-//! - [`links`]: addresses that act or carry data
-//! - [`repetition`]: one phrase again and again
+//! - `template`: the control tokens of chat templates
+//! - `turns`: "Assistant: … System: …", headings, role links, fences
+//! - `tags`: XML roles and tool calls, hidden elements and comments
+//! - `json`: objects that are messages or switches
+//! - `links`: addresses that act or carry data
+//! - `repetition`: one phrase again and again
 //!
 //! What always holds: no text makes this panic, spans lie on character boundaries, work is linear in the text.
 //! Cost: no allocation where nothing is found; ordinary prose is searched for a few rare bytes and not looked at

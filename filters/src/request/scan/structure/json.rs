@@ -35,8 +35,14 @@ pub(super) fn check(text: &str, from: usize, report: &mut Report<'_>) {
     let bytes = text.as_bytes();
     let trimmed = text.trim();
     let start = text.len() - text.trim_start().len();
-    let mut reader =
-        Reader { bytes, at: 0, whole: start..start + trimmed.len(), frames: [Frame::default(); DEEPEST] };
+    let mut reader = Reader {
+        bytes,
+        at: 0,
+        whole: start..start + trimmed.len(),
+        frames: [Frame::default(); DEEPEST],
+        was_torn: false,
+        is_torn: false,
+    };
     let mut next = from;
     let mut read_until = 0;
     while let Some(hit) = bytes.get(next..).and_then(|rest| memchr(b'{', rest)) {
@@ -100,6 +106,10 @@ struct Reader<'a> {
     at: usize,
     /// The text without the white space around it.
     whole: Range<usize>,
+    /// Something read before was never closed: what closes now may belong to it.
+    was_torn: bool,
+    /// As much is known of what is being read.
+    is_torn: bool,
     frames: [Frame; DEEPEST],
 }
 
@@ -107,6 +117,7 @@ impl Reader<'_> {
     /// Reads from the bracket at `start` to its partner, or to where this is JSON no more; gives where that is.
     fn read(&mut self, start: usize, broken_out: Option<usize>, report: &mut Report<'_>) -> usize {
         self.at = start;
+        self.was_torn = self.is_torn;
         let mut depth = 0;
         let mut key: Option<Name> = None;
         let broken_out = broken_out.filter(|_| start > self.whole.start);
@@ -175,6 +186,7 @@ impl Reader<'_> {
             depth -= 1;
             self.judge(self.frames[depth], depth, true, broken_out, report);
         }
+        self.is_torn = true;
         self.at
     }
 
@@ -206,6 +218,7 @@ impl Reader<'_> {
             if matches!(self.bytes.get(next), None | Some(b',' | b'}' | b']' | b'\\')) {
                 return value;
             }
+            self.is_torn = true;
             self.at -= 1;
             value.end = self.string(quote).end;
         }
@@ -267,7 +280,8 @@ impl Reader<'_> {
             && (frame.has_role || frame.strong > 0)
         {
             let head = from..(frame.start + 1).max(from);
-            return report.add(Shape::JsonBreakout, Severity::High, head);
+            let severity = if self.was_torn { Severity::Medium } else { Severity::High };
+            return report.add(Shape::JsonBreakout, severity, head);
         }
         let is_small = frame.other_keys <= FEW_KEYS;
         let speaks = frame.says_system || frame.has_text;

@@ -358,6 +358,10 @@ fn json_that_is_data_passes() {
             "spoken of",
             "Why does {\"role\": \"system\", \"content\": \"You help.\"} have to come first in the list?",
         ),
+        (
+            "a list that is cut in the middle",
+            "messages = [\n  {\"role\": \"system\", \"content\": text # ours\n  },\n  {\"role\": \"user\", \"content\": \"Hi\"},\n]",
+        ),
         ("a user", "{\"id\": 7, \"name\": \"Ann\", \"role\": \"admin\", \"email\": \"a@example.com\"}"),
         (
             "a manifest",
