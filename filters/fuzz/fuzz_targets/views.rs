@@ -18,7 +18,7 @@ fuzz_target!(|text: &str| {
     let mut readings = 0;
     for reading in views.iter() {
         readings += 1;
-        assert!(reading.text.len() <= 32 * text.len() + 64, "a reading grows by a constant at most");
+        assert!(reading.text.len() <= 6 * text.len() + 64, "a reading grows by a constant at most");
         let middle = reading.text.floor_char_boundary(reading.text.len() / 2);
         for range in [0..middle, middle..reading.text.len(), 0..reading.text.len()] {
             assert!(text.get(reading.origin(range)).is_some(), "a place is on characters");

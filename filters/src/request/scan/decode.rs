@@ -3,7 +3,7 @@
 //!
 //! Each decoder first asks a question that costs next to nothing (is there a run, is there a `%`), then tries a
 //! few bytes, and only then decodes: megabytes of an image in base64 are refused by their first 24 bytes. What
-//! comes out is kept where it is text. The sum of all that is decoded of one text is bounded by [`Budget`].
+//! comes out is kept where it is text. The sum of all that is decoded of one text is bounded (`Budget`).
 
 mod base64;
 mod cipher;
@@ -89,6 +89,13 @@ impl Budget {
     /// For a text of `len` bytes: twice its length, 256 KiB and 64 pieces at most.
     pub(super) fn new(len: usize) -> Self {
         Self { bytes: (2 * len).min(256 << 10), pieces: 64, is_spent: false }
+    }
+
+    /// As much of `span` as there is room for, where `from` bytes become `to`.
+    fn fit(&mut self, span: Range<usize>, from: usize, to: usize) -> Range<usize> {
+        let most = self.bytes / to * from;
+        self.is_spent |= span.len() > most;
+        span.start..span.end.min(span.start + most)
     }
 
     /// Takes `piece` if there is room for it.

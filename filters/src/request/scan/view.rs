@@ -7,7 +7,7 @@
 //! | [`View::Decoded`] | something decodes to text | base64, hex, escapes, ciphers, tags; three deep |
 //!
 //! Matching is caseless for ASCII letters, so an ASCII text needs no copy; elsewhere letters are folded to lower
-//! case. One look at all bytes ([`Survey`]) decides what else is worth making. What had to be undone is
+//! case. One look at all bytes (`survey`) decides what else is worth making. What had to be undone is
 //! [`Evidence`].
 //!
 //! What always holds: the work is bounded by the length of the text times a constant; a place in a reading leads

@@ -33,28 +33,26 @@ pub(super) fn find(whole: &str, runs: &[Range<usize>], budget: &mut Budget, piec
         if end - start < SHORTEST {
             continue;
         }
-        if let Some(piece) = digits::solid(whole, start..end) {
+        if let Some(piece) = digits::solid(whole, start..end, budget) {
             budget.keep(pieces, piece);
-        } else if let Some(piece) = decode_run(bytes, start..end, budget.bytes) {
-            done = done.max(piece.span.end);
-            budget.keep(pieces, piece);
+            continue;
+        }
+        let tried = &bytes[start..end.min(start + TRIED)];
+        let mut out = Vec::new();
+        decode(tried, &mut out);
+        if !begins_as_text(&out) {
+            continue;
+        }
+        // What was decoded in vain is not decoded again from its next line.
+        let span = start..end_of_lines(bytes, &(start..end));
+        done = done.max(span.end);
+        let fits = budget.fit(span, 4, 3);
+        out.clear();
+        decode(&bytes[fits.clone()], &mut out);
+        if let Some(text) = text(out) {
+            budget.keep(pieces, Piece { encoding: Encoding::Base64, span: fits, text });
         }
     }
-}
-
-fn decode_run(bytes: &[u8], run: Range<usize>, room: usize) -> Option<Piece> {
-    let tried = &bytes[run.start..run.end.min(run.start + TRIED)];
-    let mut out = Vec::new();
-    decode(tried, &mut out);
-    if !begins_as_text(&out) {
-        return None;
-    }
-    let end = end_of_lines(bytes, &run);
-    // What does not fit is not decoded at all: its beginning would be, and then thrown away.
-    let fits = end.min(run.start + room / 3 * 4);
-    out.clear();
-    decode(&bytes[run.start..fits], &mut out);
-    Some(Piece { encoding: Encoding::Base64, span: run.start..fits, text: text(out)? })
 }
 
 /// Where a run ends that may go on in further lines: only behind a full line, and only with a line that has

@@ -1,6 +1,6 @@
 //! ROT13 and text written backwards. Neither has a sign of its own; what gives them away is that letters follow
 //! each other as in words only after the change. The test reads samples of a long text: a short sentence in ROT13
-//! in the middle of a long document is seen only where somebody asks for it ([`whole`]).
+//! in the middle of a long document is seen only where somebody asks for it (`whole`).
 
 use std::ops::Range;
 

@@ -35,7 +35,7 @@ pub(super) fn find(whole: &str, runs: &[Range<usize>], budget: &mut Budget, piec
 }
 
 /// A run of hex or binary digits without gaps.
-pub(super) fn solid(whole: &str, run: Range<usize>) -> Option<Piece> {
+pub(super) fn solid(whole: &str, run: Range<usize>, budget: &mut Budget) -> Option<Piece> {
     let mut digits = &whole.as_bytes()[run.clone()];
     if let [b'0', b'x' | b'X', rest @ ..] = digits {
         digits = rest;
@@ -51,7 +51,8 @@ pub(super) fn solid(whole: &str, run: Range<usize>) -> Option<Piece> {
     if tried.len() < FEWEST_BYTES || !begins_as_text(&tried) {
         return None;
     }
-    Some(Piece { encoding, span: run, text: text(bytes().collect())? })
+    let span = budget.fit(run, width, 1);
+    Some(Piece { encoding, text: text(bytes().take(span.len() / width).collect())?, span })
 }
 
 fn read(numbers: Numbers<'_>, room: usize) -> Option<String> {

@@ -40,6 +40,8 @@ pub(super) enum Action {
 pub(super) struct Entry(u32);
 
 const PAYLOAD: u32 = (1 << 21) - 1;
+/// How many times as long as a character what takes its place may be.
+const LONGEST: usize = 5;
 /// Beside an ASCII letter, in the table of look-alikes.
 const TWIN: u8 = 128;
 
@@ -161,6 +163,8 @@ impl Table {
                 (Some(one), None) if one == c && joining.contains(&c) => Action::Join,
                 (Some(one), None) if one == c => Action::Keep,
                 (Some(one), None) if !joining.contains(&one) => Action::One(one),
+                // A ligature of four words would make a reading eleven times as long as its text.
+                _ if normal.len() > LONGEST * c.len_utf8() => Action::Keep,
                 _ => {
                     let at = u32::try_from(many.len()).expect("fewer expansions than code points");
                     many.push(normal.into_boxed_str());

@@ -335,13 +335,20 @@ fn what_is_decoded_is_bounded() {
         "a b c d e f g h ".repeat(20_000),
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ".repeat(10_000),
     ];
+    let cases = cases.into_iter().chain([
+        "\u{fdfa}".repeat(50_000),
+        bytes(&SENTENCES[0].repeat(8_000), |byte| format!("{byte:02x}")),
+        // Lines that begin as text and go on as none.
+        format!("{}{}\n", base64(&[b'a'; 27]), base64(&[0x8f; 21])).repeat(10_000),
+    ]);
     let mut scratch = Scratch::default();
-    for text in &cases {
+    for text in cases {
+        let text = &text;
         let views = Views::read(text, &mut scratch);
         let decoded: usize =
             views.iter().filter(|reading| reading.depth > 0).map(|reading| reading.text.len()).sum();
         assert!(decoded <= 3 * (256 << 10), "{} bytes of {}", decoded, text.len());
-        assert!(views.iter().all(|reading| reading.depth <= DEPTH));
+        assert!(views.iter().all(|reading| reading.depth <= DEPTH && reading.text.len() <= 5 * text.len()));
         assert!(views.iter().count() <= 200);
     }
 }
