@@ -21,7 +21,7 @@ mod built_in {
 }
 
 /// What the learned layer has learned. `scripts/train-scanner.sh` makes it, docs/scanner-model.md describes it.
-static MODEL: &[u8] = &[];
+static MODEL: &[u8] = include_bytes!("../conf/scanner.model");
 
 /// The scanner compiled last, and the digest of what it was compiled from.
 static LAST: Mutex<Option<(digest::Digest, Arc<Scanner>)>> = Mutex::new(None);
@@ -82,7 +82,7 @@ fn compile(
     if !faults.is_empty() {
         return Err(faults);
     }
-    let model = if is_learned && !MODEL.is_empty() {
+    let model = if is_learned {
         Some(
             Model::from_bytes(MODEL)
                 .map_err(|error| vec![fault("", format!("the built-in model: {error}"))])?,

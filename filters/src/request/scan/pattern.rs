@@ -30,7 +30,7 @@ pub use super::matcher::{Engine, Mode};
 use super::matcher::{Matcher, MatcherScratch, Unfit, Wanted};
 use super::pack::{Languages, LinkedRule, PackFault, Packs, Roles, Trigger, Views};
 use super::reference::{Reference, Starts};
-use super::{Category, Severity};
+use super::{Category, Severity, View};
 use lexicon::Lexicon;
 pub(crate) use lexicon::Literals;
 use phrase::Window;
@@ -114,7 +114,8 @@ impl Plan {
         let mut patterns = Vec::new();
         for (number, rule) in (0..).zip(&packs.rules) {
             let Trigger::Pattern(pattern) = &rule.trigger else { continue };
-            match regex::parse(pattern) {
+            let pattern = regex::normalised(pattern, rule.views, &normalise);
+            match regex::parse(&pattern) {
                 Ok(hir) => {
                     pattern_rules.push(number);
                     patterns.push(hir);
