@@ -225,14 +225,14 @@ impl Patterns {
                 pattern_ends[pattern] = pattern_ends[pattern].min(end);
                 return;
             }
-            for place in self.lexicon.uses(number, end, window) {
+            self.lexicon.uses(number, end, window, |place| {
                 if let Ok(event) = self.lexicon.check(place, end, window)
                     && workspace.push(event)
                 {
                     self.proximity.settle(workspace, subject, hits);
                     workspace.forget(&self.proximity);
                 }
-            }
+            });
         };
         if subject.has_borders {
             self.matcher.scan(text, matcher, report);

@@ -14,13 +14,23 @@ use super::matcher::MAX_LITERAL;
 /// Literals that begin words, in a form to be looked up.
 #[derive(Debug)]
 pub(crate) struct Words {
-    /// By hash of a word's beginning: where its entries begin in `entries`; the next one says where they end.
-    /// Rows are shared by words of one hash.
-    rows: Vec<u16>,
-    entries: Vec<Entry>,
+    /// Literals that are one whole word, by its first eight bytes and its length.
+    whole: Table,
+    /// All others, by their first [`KEY`] bytes, or fewer if the word ends before.
+    stems: Table,
     literals: Vec<Box<[u8]>>,
     /// Lengths below [`KEY`] of literals that longer words may begin with: those are looked up by them as well.
     short: Vec<u32>,
+}
+
+/// A hash table that is asked often and seldom has an answer.
+#[derive(Debug)]
+struct Table {
+    /// One bit a row: whether anything is in it.
+    filled: Vec<u64>,
+    /// Where the entries of a row begin; those of the next one follow.
+    rows: Vec<u16>,
+    entries: Vec<Entry>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,11 +50,15 @@ pub(crate) struct Unfinished {
     pub(crate) literal: u32,
 }
 
-/// Bytes of a word that are hashed.
+/// Bytes of a stem that are hashed.
 const KEY: u32 = 4;
 
-/// Rows of the table. 64 KiB would be faster for a million literals and slower for the thousands there are.
+/// Rows of a table. 1 KiB of bits stays in the cache beside everything else, and thousands of literals fill a
+/// fraction of them.
 const ROW_BITS: u32 = 13;
+
+/// The longest word that is told from others by its length.
+const LONGEST_WHOLE: usize = 60;
 
 /// Sets the bit that tells lower from upper case. Digits have it already.
 const LOWER: u64 = 0x2020_2020_2020_2020;
@@ -54,33 +68,28 @@ impl Words {
     /// be left out where the word goes on after it.
     ///
     /// # Errors
-    /// If there are more than the table can hold.
+    /// If there are more than the tables can hold.
     pub(crate) fn new(literals: &[Box<[u8]>], open: &[bool]) -> Result<Self, String> {
-        let mut by_row: Vec<Vec<Entry>> = vec![Vec::new(); 1 << ROW_BITS];
+        let mut whole = vec![Vec::new(); 1 << ROW_BITS];
+        let mut stems = vec![Vec::new(); 1 << ROW_BITS];
         let mut short = Vec::new();
         for ((literal, bytes), open) in (0..).zip(literals).zip(open) {
-            let run = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
-            let run = u32::try_from(run).map_err(|error| error.to_string())?;
+            let letters = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+            let run = u32::try_from(letters).map_err(|error| error.to_string())?;
             let head = load(bytes, 0);
-            let mask = if bytes.len() >= 8 { u64::MAX } else { (1 << (8 * bytes.len())) - 1 };
-            let key = run.min(KEY);
-            by_row[row(head, key)].push(Entry { head: head & mask, mask, literal });
-            if *open && run < KEY && bytes.len() == run as usize && !short.contains(&run) {
+            let entry = Entry { head: head & first(bytes.len()), mask: first(bytes.len()), literal };
+            if !open && letters == bytes.len() && letters <= LONGEST_WHOLE {
+                whole[whole_row(head, run)].push(entry);
+                continue;
+            }
+            stems[stem_row(head, run.min(KEY))].push(entry);
+            if run < KEY && bytes.len() == letters && !short.contains(&run) {
                 short.push(run);
             }
         }
-        let mut rows = Vec::with_capacity(by_row.len() + 1);
-        let mut entries = Vec::new();
-        for mut row in by_row {
-            rows.push(
-                u16::try_from(entries.len()).map_err(|_| "expected fewer than 65536 words".to_owned())?,
-            );
-            // The shorter first, so that what begins at one place is reported in the order of its ends.
-            row.sort_by_key(|entry| literals[entry.literal as usize].len());
-            entries.append(&mut row);
-        }
-        rows.push(u16::try_from(entries.len()).map_err(|_| "expected fewer than 65536 words".to_owned())?);
-        Ok(Self { rows, entries, literals: literals.to_vec(), short })
+        // The shorter first, so that what begins at one place is reported in the order of its ends.
+        stems.iter_mut().for_each(|row| row.sort_by_key(|entry| literals[entry.literal as usize].len()));
+        Ok(Self { whole: Table::new(whole)?, stems: Table::new(stems)?, literals: literals.to_vec(), short })
     }
 
     /// Reports the number of each literal that a word begins with, and where it ends, in the order of the words.
@@ -150,11 +159,17 @@ impl Words {
                 }
                 let length = (mask >> offset | (next << 1) << (63 - offset)).trailing_ones();
                 let head = load(text, start);
-                self.look_up(text, start, head, length.min(KEY), &mut report, &mut cut);
-                for short in &self.short {
-                    if length > *short {
-                        self.look_up(text, start, head, *short, &mut report, &mut cut);
-                    }
+                let row = whole_row(head, length);
+                if self.whole.has(row) {
+                    self.compare(self.whole.row(row), text, start, head, &mut report, &mut cut);
+                }
+                let row = stem_row(head, length.min(KEY));
+                if self.stems.has(row) {
+                    self.compare(self.stems.row(row), text, start, head, &mut report, &mut cut);
+                }
+                for short in self.short.iter().filter(|short| length > **short) {
+                    let row = stem_row(head, *short);
+                    self.compare(self.stems.row(row), text, start, head, &mut report, &mut cut);
                 }
             }
             mask = next;
@@ -163,26 +178,24 @@ impl Words {
     }
 
     #[inline]
-    fn look_up(
+    fn compare(
         &self,
+        entries: &[Entry],
         text: &[u8],
         at: usize,
         head: u64,
-        key: u32,
         report: &mut impl FnMut(u32, usize),
         cut: &mut impl FnMut(u32, usize),
     ) {
         // At the end of a piece only the bytes that are there can be compared.
-        let there = text.len() - at;
-        let there = if there >= 8 { u64::MAX } else { (1 << (8 * there)) - 1 };
-        let row = row(head, key);
-        let entries = &self.entries[usize::from(self.rows[row])..usize::from(self.rows[row + 1])];
+        let there = first(text.len() - at);
         for entry in entries {
             if (head ^ entry.head) & entry.mask & there == 0 {
                 let literal = &self.literals[entry.literal as usize];
                 match text.get(at..at + literal.len()) {
+                    // Compared again: so far every byte was taken for a letter.
                     Some(there) if there.eq_ignore_ascii_case(literal) => {
-                        report(entry.literal, at + literal.len())
+                        report(entry.literal, at + literal.len());
                     }
                     Some(_) => {}
                     None => cut(entry.literal, at),
@@ -192,12 +205,55 @@ impl Words {
     }
 }
 
-/// The row of a word that begins with the first `key` bytes of `head`.
+impl Table {
+    fn new(by_row: Vec<Vec<Entry>>) -> Result<Self, String> {
+        let mut table = Self { filled: vec![0; by_row.len() / 64], rows: Vec::new(), entries: Vec::new() };
+        for (index, mut row) in by_row.into_iter().enumerate() {
+            table.filled[index / 64] |= u64::from(!row.is_empty()) << (index % 64);
+            table.rows.push(place(table.entries.len())?);
+            table.entries.append(&mut row);
+        }
+        table.rows.push(place(table.entries.len())?);
+        Ok(table)
+    }
+
+    #[inline]
+    fn has(&self, row: usize) -> bool {
+        self.filled[row / 64] >> (row % 64) & 1 == 1
+    }
+
+    #[inline]
+    fn row(&self, row: usize) -> &[Entry] {
+        &self.entries[usize::from(self.rows[row])..usize::from(self.rows[row + 1])]
+    }
+}
+
+fn place(entries: usize) -> Result<u16, String> {
+    u16::try_from(entries).map_err(|_| format!("expected fewer than {} different words", u16::MAX))
+}
+
+/// The row of a literal that is all of a word of this length.
 #[inline]
-fn row(head: u64, key: u32) -> usize {
-    let key = (head as u32) & (u32::MAX >> (8 * (KEY - key)));
-    // Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4), with 2^32 / golden ratio.
-    (key.wrapping_mul(0x9e37_79b1) >> (32 - ROW_BITS)) as usize
+fn whole_row(head: u64, length: u32) -> usize {
+    row((head & first(length as usize)) ^ u64::from(length))
+}
+
+/// The row of a literal by its first `key` bytes.
+#[inline]
+fn stem_row(head: u64, key: u32) -> usize {
+    row(head & u64::from(u32::MAX >> (8 * (KEY - key))))
+}
+
+/// Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4), with 2^64 / golden ratio.
+#[inline]
+fn row(key: u64) -> usize {
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - ROW_BITS)) as usize
+}
+
+/// The first so many of eight bytes.
+#[inline]
+fn first(bytes: usize) -> u64 {
+    if bytes >= 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 }
 }
 
 /// Eight bytes from `at` on as if in lower case, and zero past the end. Bytes that are not letters are changed
@@ -254,11 +310,13 @@ mod tests {
 
     fn found(literals: &[&str], text: &str) -> Vec<(String, usize)> {
         let literals: Vec<Box<[u8]>> = literals.iter().map(|literal| literal.as_bytes().into()).collect();
-        let words = Words::new(&literals, &vec![true; literals.len()]).expect("a few literals fit");
+        let open = vec![true; literals.len()];
+        let words = Words::new(&literals, &open).expect("a few literals fit");
         let mut found = Vec::new();
         words.scan(text.as_bytes(), |literal, end| {
             found.push((String::from_utf8_lossy(&literals[literal as usize]).into_owned(), end));
         });
+        found.sort_by_key(|(_, end)| *end);
         found
     }
 

@@ -12,7 +12,7 @@ use super::phrase::{Joint, Phrase, Word, is_apostrophe};
 pub(super) struct Cut {
     pub(super) concept: u16,
     pub(super) languages: Languages,
-    /// Its longest word.
+    /// Its rarest word, as far as can be told.
     pub(super) literal: Box<[u8]>,
     pub(super) bounded_start: bool,
     pub(super) bounded_end: bool,
@@ -32,8 +32,8 @@ impl Cut {
         let (open_end, text) = text.strip_suffix('*').map_or((false, text), |rest| (true, rest));
         let text = normalise(text);
         let mut words = words(&text);
-        let longest = words.iter().enumerate().max_by_key(|(_, word)| word.bytes.len());
-        let Some((index, _)) = longest else {
+        let rarest = words.iter().enumerate().max_by_key(|(_, word)| rarity(&word.bytes));
+        let Some((index, _)) = rarest else {
             return Err(format!("nothing is left of the atom {:?} once it is normalised", atom.text));
         };
         if text.len() > MAX_LITERAL {
@@ -74,6 +74,26 @@ impl Cut {
             phrase: Some(Phrase { before, after, bounded_start, bounded_end }),
         })
     }
+}
+
+/// The most common words of the languages that phrases are written in, the most common first. A phrase is found
+/// by its rarest word, and one that half of all sentences have would be found everywhere.
+const COMMON: &str = "the and a to of in is that you for it i with as this on be are or not from an at by have can your \
+    if will we they what all but do has one how more when which there their about so would other like any no \
+    make use should was he my me use new also get than then them its into out up just only now his our who may \
+    de la le que les et des en un une du est pour dans qui par pas au sur ne se il sont vous avec ce plus ou tout \
+    son votre vos mes si cette nous je tu leur fait etre el y los del las por con para es lo como mas su al pero \
+    sus ha o este si todo esta sin sobre tu tus yo der die und das den von zu mit sich ist auf fur nicht ein eine \
+    als auch dem an werden aus wie im oder nur wenn du sie ich wir dein deine alle alles mehr so bei nach uber di il \
+    e che non per sono da le gli della piu ma i si o anche questo come tutte tutti tua tuo te ti ho hai do da em \
+    os nao uma mais das dos ao se na no foi seu sua ele voce isso tudo todas todos ve bir bu icin ile da ne gibi \
+    olarak cok daha sen tum";
+
+/// How rare a word is likely to be; larger is rarer.
+fn rarity(word: &[u8]) -> usize {
+    let rank = COMMON.split_whitespace().position(|common| common.as_bytes() == word);
+    // Past the list, the longer the rarer.
+    rank.unwrap_or(10_000 + word.len())
 }
 
 fn words(text: &str) -> Vec<Word> {

@@ -140,29 +140,28 @@ impl Lexicon {
         self.groups.push(Group { plain, by_next, by_last, end });
     }
 
-    /// What it may mean that a literal was found in `..end`: the numbers to ask [`Self::check`] about.
+    /// Asks `look` about each use that a literal found in `..end` may have: numbers for [`Self::check`].
     #[inline]
-    pub(crate) fn uses(&self, literal: u32, end: usize, window: Window<'_>) -> impl Iterator<Item = u32> {
+    pub(crate) fn uses(&self, literal: u32, end: usize, window: Window<'_>, mut look: impl FnMut(u32)) {
         let group = self.groups[literal as usize];
-        // Without borders the word beside it cannot be told: every use is asked.
-        let plain = group.plain..if window.has_borders { group.by_next } else { group.end };
-        let (mut by_next, mut by_last) = if window.has_borders {
-            (group.by_next..group.by_last, group.by_last..group.end)
-        } else {
-            (0..0, 0..0)
-        };
-        if !by_next.is_empty() {
+        if !window.has_borders {
+            // The word beside it cannot be told: every use is asked.
+            (group.plain..group.end).for_each(look);
+            return;
+        }
+        (group.plain..group.by_next).for_each(&mut look);
+        if group.by_next < group.by_last {
+            let all = group.by_next..group.by_last;
             match window.next_key(end) {
+                Some(key) => self.of_key(all, key).for_each(&mut look),
                 // Too little of the text is there: each will say that itself.
-                None => {}
-                Some(key) => by_next = self.of_key(by_next, key),
+                None => all.for_each(&mut look),
             }
         }
-        if !by_last.is_empty() {
+        if group.by_last < group.end {
             let start = end - self.literals.all[literal as usize].len();
-            by_last = self.of_key(by_last, window.last_key(start));
+            self.of_key(group.by_last..group.end, window.last_key(start)).for_each(&mut look);
         }
-        plain.chain(by_next).chain(by_last)
     }
 
     fn of_key(&self, range: Range<u32>, key: u32) -> Range<u32> {

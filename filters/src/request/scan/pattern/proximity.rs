@@ -41,6 +41,18 @@ impl Event {
     }
 }
 
+/// Adds an atom in the order of their ends. A phrase is found before what its last words are, so a few have to
+/// be moved, past no more than the atoms inside a phrase.
+#[inline]
+pub(super) fn insert(events: &mut Vec<Event>, event: Event) {
+    let key = |event: &Event| (event.end, event.start, event.concept);
+    let mut at = events.len();
+    while at > 0 && key(&events[at - 1]) > key(&event) {
+        at -= 1;
+    }
+    events.insert(at, event);
+}
+
 /// What is being scanned: rules for other views and roles stay silent.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject {
@@ -302,7 +314,6 @@ pub(crate) struct Workspace {
     events: Vec<Event>,
     /// For each event the next one of its concept.
     next: Vec<u32>,
-    is_sorted: bool,
     seen: Vec<Seen>,
     /// Which concepts have been seen.
     touched: Vec<u16>,
@@ -344,7 +355,6 @@ impl Workspace {
     /// Begins another text.
     pub(crate) fn begin(&mut self) {
         self.events.clear();
-        self.is_sorted = true;
         self.text = self.text.wrapping_add(1);
         if self.text == 0 {
             self.fired.fill(0);
@@ -357,7 +367,6 @@ impl Workspace {
     pub(crate) fn resume(&mut self, events: &mut Vec<Event>, fired: &[u32]) {
         self.begin();
         std::mem::swap(&mut self.events, events);
-        self.is_sorted = false;
         fired.iter().for_each(|rule| self.set_fired(*rule));
     }
 
@@ -379,10 +388,7 @@ impl Workspace {
     /// Notes an atom. `true` if it is time to judge and then to [`Self::forget`].
     #[inline]
     pub(crate) fn push(&mut self, event: Event) -> bool {
-        if let Some(last) = self.events.last() {
-            self.is_sorted &= (last.end, last.start) <= (event.end, event.start);
-        }
-        self.events.push(event);
+        insert(&mut self.events, event);
         self.events.len() >= MAX_EVENTS
     }
 
@@ -400,13 +406,8 @@ impl Workspace {
         self.events.drain(..near.max(self.events.len().saturating_sub(MAX_EVENTS / 2)));
     }
 
-    /// Puts the events in order and finds those of each concept.
+    /// Finds the events of each concept.
     fn index(&mut self) {
-        if !self.is_sorted {
-            // Phrases end after the literal they were found by, so a few are out of place.
-            self.events.sort_unstable_by_key(|event| (event.end, event.start, event.concept));
-            self.is_sorted = true;
-        }
         self.judgement = self.judgement.wrapping_add(1);
         if self.judgement == 0 {
             self.seen.fill(Seen::default());

@@ -6,7 +6,7 @@
 
 use super::super::matcher::{MAX_LITERAL, MatcherStream, Piece};
 use super::phrase::{Not, Window};
-use super::proximity::{Event, Hit, Subject};
+use super::proximity::{self, Event, Hit, Subject};
 use super::{PatternScratch, Patterns};
 
 /// How far the search of one text is.
@@ -73,7 +73,7 @@ impl Patterns {
         let shown = Window { bytes: window, is_final, has_borders: true };
         let mut look = |place: u32, end: usize| match self.lexicon.check(place, end, shown) {
             Ok(event) => {
-                events.push(event.moved(*base));
+                proximity::insert(events, event.moved(*base));
                 None
             }
             Err(Not::Here) => None,
@@ -85,7 +85,7 @@ impl Patterns {
         self.matcher.scan_piece(piece, matcher, engine, |number, end| {
             match (number as usize).checked_sub(literal_count) {
                 None => {
-                    waiting.extend(self.lexicon.uses(number, end, shown).filter_map(|place| look(place, end)))
+                    self.lexicon.uses(number, end, shown, |place| waiting.extend(look(place, end)));
                 }
                 Some(pattern) => {
                     let rule = self.pattern_rules[pattern];
