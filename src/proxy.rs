@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod cork;
 mod cors;
 mod ctx;
 mod down;

@@ -11,9 +11,12 @@ use bytes::{Bytes, BytesMut};
 use pingora_core::connectors::http::Connector;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::server::Session as Downstream;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::cork::{self, Corked};
 
 /// Pieces of a body that together are no larger than this are sent as one, with one system call.
 const JOIN_BYTES: usize = 64 * 1024;
@@ -36,7 +39,7 @@ impl Leg {
     pub(super) async fn connect(connector: &Arc<Connector>, peer: Arc<HttpPeer>) -> Result<Self> {
         let (session, is_reused) = connector.get_http_session(&*peer).await?;
         Ok(Self {
-            session: Some(session),
+            session: Some(corked(session, &peer)),
             peer,
             connector: Arc::clone(connector),
             is_reused,
@@ -56,8 +59,17 @@ impl Leg {
         let timeout = self.peer.get_peer_options().and_then(|options| options.write_timeout);
         let session = self.session();
         session.set_write_timeout(timeout);
-        session.write_request_header(Box::new(header)).await?;
         let total: usize = pieces.iter().map(Bytes::len).sum();
+        // Without a body to go with, the header section would leave in a flush, which nothing bounds.
+        if total > 0
+            && let HttpSession::H1(http1) = &*session
+        {
+            cork::hold(http1.stream());
+        }
+        session.write_request_header(Box::new(header)).await?;
+        if let HttpSession::H1(http1) = &*session {
+            cork::release(http1.stream());
+        }
         if pieces.len() > 1 && total <= JOIN_BYTES {
             let mut joined = BytesMut::with_capacity(total);
             pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
@@ -112,6 +124,18 @@ impl Leg {
             let idle = self.peer.idle_timeout();
             self.connector.release_http_session(session, &*self.peer, idle).await;
         }
+    }
+}
+
+/// `session` on a connection that can send a header section together with a body. It is wrapped when it is new
+/// and stays so in the pool.
+fn corked(session: HttpSession, peer: &HttpPeer) -> HttpSession {
+    match session {
+        HttpSession::H1(http1) if !Corked::is(http1.stream()) => {
+            let stream = Box::new(Corked::new(http1.into_inner()));
+            HttpSession::H1(Http1Session::new_with_options(stream, peer))
+        }
+        other => other,
     }
 }
 
