@@ -100,13 +100,13 @@ pub(super) fn client_head(
     is_stream: bool,
 ) -> Result<Box<ResponseHeader>, Failure> {
     let request = session.req_header();
-    let built = headers::to_client(head, ctx, length, is_stream).and_then(|mut header| {
-        cors::decorate(&mut header, request, &ctx.stages.settings.cors)?;
+    let built = headers::to_client(head, ctx, length, is_stream).map(|mut fields| {
+        cors::decorate(&mut fields, request, &ctx.stages.settings.cors);
         if request.version == http::Version::HTTP_10 {
             // A client that does not know chunks reads until the connection closes.
-            header.remove_header(&header::TRANSFER_ENCODING);
+            fields.remove(header::TRANSFER_ENCODING);
         }
-        Ok(Box::new(header))
+        Box::new(headers::answer(head.status, fields))
     });
     built.map_err(|error| {
         log::error!("request {}: an answer's headers cannot be made: {error}", ctx.record.request_id);

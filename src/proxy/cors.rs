@@ -1,9 +1,9 @@
 //! Cross-origin requests of browser clients (<https://fetch.spec.whatwg.org/#http-cors-protocol>): allowed for
 //! the origins that the operator names, and for none by default.
 
-use http::header;
-use pingora_error::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::HeaderMap;
+use http::header::{self, HeaderValue};
+use pingora_http::RequestHeader;
 
 use crate::config::settings::Cors;
 
@@ -15,35 +15,29 @@ const EXPOSED: &str = "x-request-id, retry-after, retry-after-ms, x-ratelimit-li
 const MAX_AGE: &str = "600";
 
 /// Adds what lets a script of an allowed origin read the answer.
-///
-/// # Errors
-/// If a field cannot be set, which would be a fault of ours.
-pub(super) fn decorate(header: &mut ResponseHeader, request: &RequestHeader, cors: &Cors) -> Result<()> {
-    let Some(origin) = request.headers.get(header::ORIGIN) else { return Ok(()) };
+pub(super) fn decorate(fields: &mut HeaderMap, request: &RequestHeader, cors: &Cors) {
+    let Some(origin) = request.headers.get(header::ORIGIN) else { return };
     let allows = |allowed: &String| allowed == "*" || allowed.as_bytes() == origin.as_bytes();
     if !cors.allow_origins.iter().any(allows) {
-        return Ok(());
+        return;
     }
-    header.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())?;
-    header.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED)?;
-    header.append_header(header::VARY, "origin")?;
-    Ok(())
+    fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    fields.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    fields.append(header::VARY, HeaderValue::from_static("origin"));
 }
 
-/// The answer to a preflight: no body, and what may be sent.
-///
-/// # Errors
-/// If a field cannot be set, which would be a fault of ours.
-pub(super) fn preflight(request: &RequestHeader, cors: &Cors, allow: &str) -> Result<ResponseHeader> {
-    let mut header = ResponseHeader::build(204, Some(8))?;
-    header.insert_header(header::ALLOW, allow)?;
-    decorate(&mut header, request, cors)?;
-    if header.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
-        header.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, allow)?;
+/// The fields of the answer to a preflight, which has no body: what may be sent.
+pub(super) fn preflight(request: &RequestHeader, cors: &Cors, allow: &'static str) -> HeaderMap {
+    let allow = HeaderValue::from_static(allow);
+    let mut fields = HeaderMap::new();
+    fields.insert(header::ALLOW, allow.clone());
+    decorate(&mut fields, request, cors);
+    if fields.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        fields.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allow);
         let asked = request.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-        let asked = asked.unwrap_or_else(|| header::HeaderValue::from_static("authorization, content-type"));
-        header.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, asked)?;
-        header.insert_header(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE)?;
+        let asked = asked.unwrap_or_else(|| HeaderValue::from_static("authorization, content-type"));
+        fields.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
+        fields.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
     }
-    Ok(header)
+    fields
 }

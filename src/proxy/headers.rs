@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Version};
-use pingora_error::Result;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, StatusCode, Uri, Version};
+use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::ctx::RequestCtx;
@@ -23,6 +24,9 @@ const DOWNSTREAM: &[HeaderName] = &[
     header::CONTENT_LANGUAGE,
     header::CACHE_CONTROL,
 ];
+
+/// Room for the fields of an answer without growing.
+pub(super) const FIELDS: usize = 16;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -52,36 +56,46 @@ pub(super) fn to_upstream(
     request_id: &str,
     length: usize,
 ) -> Result<RequestHeader> {
-    let target = client.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let is_http2 = server.upstream.http2;
-    let size = client.headers.len() + 4;
-    let mut header = if is_http2 {
+    // Filled as plain maps: the framework's own setters turn each name into bytes and parse them again.
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method.clone_from(&client.method);
+    parts.headers = HeaderMap::with_capacity(client.headers.len() + 4);
+    let target = client.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    if server.upstream.http2 {
         let scheme = if server.upstream.tls.is_some() { "https" } else { "http" };
-        let mut header = RequestHeader::build_no_case(client.method.clone(), target.as_bytes(), Some(size))?;
-        if let Ok(uri) = format!("{scheme}://{}{target}", server.host).parse() {
-            header.set_uri(uri);
-        }
-        header.set_version(Version::HTTP_2);
-        header
+        let whole = Uri::builder().scheme(scheme).authority(server.host.as_str()).path_and_query(target);
+        parts.uri = whole.build().or_err(ErrorType::InvalidHTTPHeader, "a server's authority")?;
+        parts.version = Version::HTTP_2;
     } else {
-        let mut header = RequestHeader::build_no_case(client.method.clone(), target.as_bytes(), Some(size))?;
-        header.insert_header(header::HOST, server.host.as_str())?;
-        header
-    };
+        parts.uri = Uri::from(target);
+        parts.headers.insert(header::HOST, text(&server.host)?);
+    }
     let nominated = nominated(&client.headers);
     for (name, value) in &client.headers {
         let is_ours = is_not_for_server(name.as_str())
             || nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name.as_str()));
         if !is_ours {
-            header.append_header(name.clone(), value.clone())?;
+            parts.headers.append(name, value.clone());
         }
     }
-    header.insert_header(header::CONTENT_LENGTH, length)?;
-    header.insert_header(REQUEST_ID, request_id)?;
+    parts.headers.insert(header::CONTENT_LENGTH, length.into());
+    parts.headers.insert(REQUEST_ID, text(request_id)?);
     if let Some(authorization) = &server.authorization {
-        header.insert_header(header::AUTHORIZATION, authorization.clone())?;
+        parts.headers.insert(header::AUTHORIZATION, authorization.clone());
     }
-    Ok(header)
+    Ok(parts.into())
+}
+
+/// A header section for a client.
+pub(super) fn answer(status: StatusCode, fields: HeaderMap) -> ResponseHeader {
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    parts.status = status;
+    parts.headers = fields;
+    parts.into()
+}
+
+fn text(value: &str) -> Result<HeaderValue> {
+    HeaderValue::from_str(value).or_err(ErrorType::InvalidHTTPHeader, "a value that is no header's")
 }
 
 /// Whether a field is never passed to a server: connection fields (RFC 9110 §7.6.1), credentials, and claims about the client that
@@ -124,7 +138,7 @@ fn nominated(headers: &HeaderMap) -> Vec<&str> {
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty()).collect()
 }
 
-/// The header section that goes to the client for a server's answer `from`, with a body of `length` bytes or of
+/// The fields that go to the client for a server's answer `from`, with a body of `length` bytes or of
 /// unknown length.
 ///
 /// # Errors
@@ -134,50 +148,50 @@ pub(super) fn to_client(
     ctx: &RequestCtx,
     length: Option<usize>,
     is_stream: bool,
-) -> Result<ResponseHeader> {
-    let mut header = ResponseHeader::build_no_case(from.status, Some(16))?;
+) -> Result<HeaderMap> {
+    let mut fields = HeaderMap::with_capacity(FIELDS);
     for name in DOWNSTREAM {
         for value in from.headers.get_all(name) {
-            header.append_header(name.clone(), value.clone())?;
+            fields.append(name, value.clone());
         }
     }
     if is_stream {
-        header.insert_header(header::CACHE_CONTROL, "no-cache")?;
-        header.insert_header(ACCEL_BUFFERING, "no")?;
+        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        fields.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     }
     match length {
-        Some(length) => header.insert_header(header::CONTENT_LENGTH, length)?,
-        None => header.insert_header(header::TRANSFER_ENCODING, "chunked")?,
-    }
-    common(&mut header, ctx)?;
-    Ok(header)
+        Some(length) => fields.insert(header::CONTENT_LENGTH, length.into()),
+        None => fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+    };
+    common(&mut fields, ctx)?;
+    Ok(fields)
 }
 
 /// The fields that every answer carries, ours or a server's.
 ///
 /// # Errors
 /// If a field cannot be set, which would be a fault of ours.
-pub(super) fn common(header: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
-    header.insert_header(REQUEST_ID, ctx.record.request_id.as_str())?;
+pub(super) fn common(fields: &mut HeaderMap, ctx: &RequestCtx) -> Result<()> {
+    fields.insert(REQUEST_ID, text(&ctx.record.request_id)?);
     if let Some(answered) = ctx.answered {
         let processing = answered.saturating_duration_since(ctx.started);
-        header.insert_header(PROCESSING_MS, processing.as_millis() as u64)?;
+        fields.insert(PROCESSING_MS, (processing.as_millis() as u64).into());
     }
     if let Some(lease) = &ctx.lease {
         for ([limit, remaining, reset], left) in RATE_LIMITS.into_iter().zip(lease.remaining) {
             if let Some(left) = left {
-                header.insert_header(limit, left.limit)?;
-                header.insert_header(remaining, left.remaining)?;
-                header.insert_header(reset, go_duration(left.reset))?;
+                fields.insert(limit, left.limit.into());
+                fields.insert(remaining, left.remaining.into());
+                fields.insert(reset, text(&go_duration(left.reset))?);
             }
         }
     }
     if ctx.record.scan == "flag" {
-        header.insert_header(SCAN, scan_mark(ctx))?;
+        fields.insert(SCAN, text(&scan_mark(ctx))?);
     }
-    lifecycle(header, ctx)?;
+    lifecycle(fields, ctx)?;
     if ctx.stages.settings.telemetry.server_timing {
-        header.insert_header("server-timing", server_timing(ctx))?;
+        fields.insert("server-timing", text(&server_timing(ctx))?);
     }
     Ok(())
 }
@@ -190,20 +204,20 @@ fn scan_mark(ctx: &RequestCtx) -> String {
 }
 
 /// `deprecation` (RFC 9745), `sunset` (RFC 8594) and a `link` to the successor, for a deprecated model.
-fn lifecycle(header: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
+fn lifecycle(fields: &mut HeaderMap, ctx: &RequestCtx) -> Result<()> {
     let Some(model) = ctx.model.map(|model| &ctx.stages.settings.models[model]) else { return Ok(()) };
     let Some(since) = model.deprecated.filter(|since| *since <= chrono::Utc::now().date_naive()) else {
         return Ok(());
     };
     let midnight = |date: chrono::NaiveDate| date.and_time(chrono::NaiveTime::MIN).and_utc();
-    header.insert_header("deprecation", format!("@{}", midnight(since).timestamp()))?;
+    fields.insert("deprecation", text(&format!("@{}", midnight(since).timestamp()))?);
     if let Some(last) = model.end_of_support {
         // The last day of support is whole: the model goes at the end of it.
         let end = midnight(last + chrono::Days::new(1));
-        header.insert_header("sunset", end.format("%a, %d %b %Y %H:%M:%S GMT").to_string())?;
+        fields.insert("sunset", text(&end.format("%a, %d %b %Y %H:%M:%S GMT").to_string())?);
     }
     if let Some(successor) = &model.successor {
-        header.insert_header("link", format!("</v1/models/{successor}>; rel=\"successor-version\""))?;
+        fields.insert("link", text(&format!("</v1/models/{successor}>; rel=\"successor-version\""))?);
     }
     Ok(())
 }
@@ -251,7 +265,13 @@ pub(super) fn new_request_id() -> String {
     static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("req_{:016x}{:016x}", KEYS[0].hash_one(count), KEYS[1].hash_one(count))
+    let mut id = String::with_capacity(36);
+    id.push_str("req_");
+    for half in [KEYS[0].hash_one(count), KEYS[1].hash_one(count)] {
+        let digits = (0..16).rev().map(|place| b"0123456789abcdef"[(half >> (place * 4)) as usize & 15]);
+        id.extend(digits.map(char::from));
+    }
+    id
 }
 
 #[cfg(test)]

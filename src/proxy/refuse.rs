@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header;
-use pingora_error::Result;
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tollgate_filters::endpoint::Endpoint;
@@ -70,10 +71,10 @@ async fn refuse(session: &mut Session, ctx: &mut RequestCtx, endpoint: Option<En
         session.set_keepalive(None);
     }
     let body = Bytes::from(to_body(&answer, endpoint));
-    let built = build(ctx, answer.status, body.len()).and_then(|mut header| {
-        decorate(&mut header, &answer)?;
-        cors::decorate(&mut header, session.req_header(), &ctx.stages.settings.cors)?;
-        Ok(header)
+    let built = build(ctx, body.len()).and_then(|mut fields| {
+        decorate(&mut fields, &answer);
+        cors::decorate(&mut fields, session.req_header(), &ctx.stages.settings.cors);
+        finish(answer.status, fields)
     });
     deliver(session, ctx, built, answer.status, body).await;
 }
@@ -97,10 +98,10 @@ async fn pass_error(
         _ => Bytes::from(error.to_json()),
     };
     let retry_after = (error.fault == Fault::Busy).then(|| retry_after.unwrap_or(BUSY_RETRY).min(BUSY_MAX));
-    let built = build(ctx, error.status, body.len()).and_then(|mut header| {
-        decorate_retry(&mut header, retry_after)?;
-        cors::decorate(&mut header, session.req_header(), &ctx.stages.settings.cors)?;
-        Ok(header)
+    let built = build(ctx, body.len()).and_then(|mut fields| {
+        decorate_retry(&mut fields, retry_after);
+        cors::decorate(&mut fields, session.req_header(), &ctx.stages.settings.cors);
+        finish(error.status, fields)
     });
     deliver(session, ctx, built, error.status, body).await;
 }
@@ -118,33 +119,36 @@ pub(super) fn event(refusal: &Refusal, endpoint: Endpoint) -> Bytes {
     Bytes::from(format!("{name}data: {body}\n\n"))
 }
 
-fn build(ctx: &RequestCtx, status: u16, length: usize) -> Result<ResponseHeader> {
-    let mut header = ResponseHeader::build(status, Some(12))?;
-    header.insert_header(header::CONTENT_TYPE, "application/json")?;
-    header.insert_header(header::CONTENT_LENGTH, length)?;
-    headers::common(&mut header, ctx)?;
-    Ok(header)
+fn build(ctx: &RequestCtx, length: usize) -> Result<HeaderMap> {
+    let mut fields = HeaderMap::with_capacity(headers::FIELDS);
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    fields.insert(header::CONTENT_LENGTH, length.into());
+    headers::common(&mut fields, ctx)?;
+    Ok(fields)
 }
 
-fn decorate_retry(header: &mut ResponseHeader, retry_after: Option<Duration>) -> Result<()> {
+fn finish(status: u16, fields: HeaderMap) -> Result<ResponseHeader> {
+    let status = StatusCode::from_u16(status).or_err(ErrorType::InternalError, "an error's status")?;
+    Ok(headers::answer(status, fields))
+}
+
+fn decorate_retry(fields: &mut HeaderMap, retry_after: Option<Duration>) {
     if let Some(after) = retry_after {
         // Small and true: SDKs sleep for as long as they are told.
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-        header.insert_header(header::RETRY_AFTER, seconds.max(1).to_string())?;
-        header.insert_header("retry-after-ms", after.as_millis().max(1).to_string())?;
+        fields.insert(header::RETRY_AFTER, seconds.max(1).into());
+        fields.insert("retry-after-ms", (after.as_millis().max(1) as u64).into());
     }
-    Ok(())
 }
 
-fn decorate(header: &mut ResponseHeader, answer: &Answer) -> Result<()> {
-    decorate_retry(header, answer.retry_after)?;
+fn decorate(fields: &mut HeaderMap, answer: &Answer) {
+    decorate_retry(fields, answer.retry_after);
     if answer.must_not_retry {
-        header.insert_header("x-should-retry", "false")?;
+        fields.insert("x-should-retry", HeaderValue::from_static("false"));
     }
     if let Some(allow) = answer.allow {
-        header.insert_header(header::ALLOW, allow)?;
+        fields.insert(header::ALLOW, HeaderValue::from_static(allow));
     }
-    Ok(())
 }
 
 async fn deliver(

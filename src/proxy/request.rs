@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, header};
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Method, StatusCode};
 use pingora_proxy::Session;
 use tollgate_filters::endpoint::{BodyKind, Endpoint, model_in_path};
 use tollgate_filters::refusal::Refusal;
@@ -169,9 +170,9 @@ fn client_address(session: &Session) -> Option<IpAddr> {
 }
 
 async fn preflight(session: &mut Session, ctx: &mut RequestCtx, endpoint: Endpoint) -> Result<(), Stop> {
-    let header = cors::preflight(session.req_header(), &ctx.stages.settings.cors, endpoint.allow())
-        .and_then(|mut header| headers::common(&mut header, ctx).map(|()| header));
-    let header = header.map_err(internal)?;
+    let mut fields = cors::preflight(session.req_header(), &ctx.stages.settings.cors, endpoint.allow());
+    headers::common(&mut fields, ctx).map_err(internal)?;
+    let header = headers::answer(StatusCode::NO_CONTENT, fields);
     ctx.record.status = 204;
     ctx.record.outcome = Outcome::Ok;
     session.downstream_session.write_response_header(Box::new(header)).await.map_err(|_| Stop::Gone)
@@ -179,13 +180,12 @@ async fn preflight(session: &mut Session, ctx: &mut RequestCtx, endpoint: Endpoi
 
 /// Answers with JSON of our own.
 async fn answer_json(session: &mut Session, ctx: &mut RequestCtx, body: Bytes) -> Result<(), Stop> {
-    let mut header = pingora_http::ResponseHeader::build(200, Some(8)).map_err(internal)?;
-    header
-        .insert_header(header::CONTENT_TYPE, "application/json")
-        .and_then(|()| header.insert_header(header::CONTENT_LENGTH, body.len()))
-        .and_then(|()| headers::common(&mut header, ctx))
-        .and_then(|()| cors::decorate(&mut header, session.req_header(), &ctx.stages.settings.cors))
-        .map_err(internal)?;
+    let mut fields = HeaderMap::with_capacity(headers::FIELDS);
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    fields.insert(header::CONTENT_LENGTH, body.len().into());
+    headers::common(&mut fields, ctx).map_err(internal)?;
+    cors::decorate(&mut fields, session.req_header(), &ctx.stages.settings.cors);
+    let header = headers::answer(StatusCode::OK, fields);
     ctx.record.status = 200;
     let is_head = session.req_header().method == Method::HEAD;
     let downstream = &mut session.downstream_session;
