@@ -78,9 +78,14 @@ impl<'a> Str<'a> {
 }
 
 /// UTF-8 characters in `bytes`: every byte that does not continue another.
+///
+/// # Cost
+/// Counted in bytes, chunk by chunk, so that the compiler can take sixteen at a time.
 fn count_chars(bytes: &[u8]) -> u64 {
     // A byte continues a character when it is 0b10xx_xxxx, which as a signed byte is below -64.
-    bytes.iter().filter(|&&byte| (byte as i8) >= -64).count() as u64
+    let of_chunk = |chunk: &[u8]| chunk.iter().map(|&byte| u8::from((byte as i8) >= -64)).sum::<u8>();
+    // A count of 192 fits into a byte.
+    bytes.chunks(192).map(|chunk| u64::from(of_chunk(chunk))).sum()
 }
 
 /// The character that an escape stands for, and the bytes that the escape takes. `bytes` begins with `\`
