@@ -19,9 +19,8 @@ pub(super) fn check(
     max_header_bytes: usize,
 ) -> Result<(), Refusal> {
     let bad = |what| Err(Refusal::MalformedRequest(what));
-    let headers = &header.headers;
-    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if size + header.raw_path().len() > max_header_bytes {
+    let found = Found::in_section(&header.headers);
+    if found.size + header.raw_path().len() > max_header_bytes {
         return Err(Refusal::HeadersTooLarge(max_header_bytes));
     }
     if !matches!(
@@ -40,19 +39,92 @@ pub(super) fn check(
         return bad("lines must end with CR LF");
     }
     check_target(header)?;
-    check_framing(headers)?;
-    check_host(headers, is_http2)?;
-    if headers.contains_key(header::UPGRADE) {
-        return bad("upgrades are not supported");
+    found.check(is_http2)
+}
+
+/// What one pass over the fields finds.
+#[derive(Default)]
+struct Found<'a> {
+    /// Bytes, with what stands between the fields over HTTP/1.
+    size: usize,
+    lengths: Field<'a>,
+    codings: Field<'a>,
+    hosts: Field<'a>,
+    authorizations: Field<'a>,
+    has_upgrade: bool,
+    has_control: bool,
+}
+
+/// The first value of a field, and how many there are.
+#[derive(Default)]
+struct Field<'a> {
+    first: &'a [u8],
+    count: usize,
+}
+
+impl<'a> Field<'a> {
+    fn note(&mut self, value: &'a [u8]) {
+        if self.count == 0 {
+            self.first = value;
+        }
+        self.count += 1;
     }
-    if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
-        return bad("more than one authorization field");
+}
+
+impl<'a> Found<'a> {
+    fn in_section(headers: &'a HeaderMap) -> Self {
+        let is_control = |byte: u8| ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7F);
+        let mut found = Self::default();
+        for (name, value) in headers {
+            let value = value.as_bytes();
+            found.size += name.as_str().len() + value.len() + 4;
+            // Without a branch for each byte, so that the compiler can take sixteen at a time.
+            found.has_control |= value.iter().fold(false, |found, &byte| found | is_control(byte));
+            match name {
+                name if name == header::CONTENT_LENGTH => found.lengths.note(value),
+                name if name == header::TRANSFER_ENCODING => found.codings.note(value),
+                name if name == header::HOST => found.hosts.note(value),
+                name if name == header::AUTHORIZATION => found.authorizations.note(value),
+                name => found.has_upgrade |= name == header::UPGRADE,
+            }
+        }
+        found
     }
-    let has_control = |value: &[u8]| value.iter().any(|&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7F);
-    if headers.values().any(|value| has_control(value.as_bytes())) {
-        return bad("a control character in a header field");
+
+    fn check(&self, is_http2: bool) -> Result<(), Refusal> {
+        let bad = |what| Err(Refusal::MalformedRequest(what));
+        let is_number = |digits: &[u8]| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+        if self.lengths.count > 1 || (self.lengths.count == 1 && !is_number(self.lengths.first)) {
+            return bad("content-length must be one number");
+        }
+        let is_chunked = self.codings.first.eq_ignore_ascii_case(b"chunked");
+        if self.codings.count > 1 || (self.codings.count == 1 && !is_chunked) {
+            return bad("transfer-encoding must be chunked alone");
+        }
+        // HTTP/2 names the host in `:authority`, which the framework has checked.
+        if self.hosts.count == 0 && !is_http2 {
+            return bad("no host field");
+        }
+        let is_delimiter = |byte: &u8| {
+            let is_bracket = matches!(byte, b'<' | b'>' | b'{' | b'}' | b'"' | b'`');
+            is_bracket || matches!(byte, b'/' | b'\\' | b'|' | b',' | b'@' | b'?' | b'#' | b'^')
+        };
+        let is_sane = |byte: &u8| byte.is_ascii_graphic() && !is_delimiter(byte);
+        let is_host = |host: &[u8]| !host.is_empty() && host.iter().all(is_sane);
+        if self.hosts.count > 1 || (self.hosts.count == 1 && !is_host(self.hosts.first)) {
+            return bad("the host field must name one host");
+        }
+        if self.has_upgrade {
+            return bad("upgrades are not supported");
+        }
+        if self.authorizations.count > 1 {
+            return bad("more than one authorization field");
+        }
+        if self.has_control {
+            return bad("a control character in a header field");
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn check_target(header: &RequestHeader) -> Result<(), Refusal> {
@@ -61,7 +133,7 @@ fn check_target(header: &RequestHeader) -> Result<(), Refusal> {
     let target = if target.starts_with(b"/") { target } else { header.uri.path().as_bytes() };
     let is_origin_form = target.starts_with(b"/") && header.uri.path() != "*";
     let is_clean = target.iter().all(|byte| (0x21..0x7F).contains(byte));
-    let has_nul = memchr::memmem::find(target, b"%00").is_some();
+    let has_nul = target.contains(&b'%') && memchr::memmem::find(target, b"%00").is_some();
     if !is_origin_form || !is_clean || has_nul {
         return Err(Refusal::MalformedRequest("the request target must be a plain absolute path"));
     }
@@ -71,40 +143,13 @@ fn check_target(header: &RequestHeader) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    if let Some(length) = lengths.next() {
-        let digits = length.as_bytes();
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) || lengths.next().is_some() {
-            return Err(Refusal::MalformedRequest("content-length must be one number"));
-        }
-    }
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next()
-        && (!coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
-    {
-        return Err(Refusal::MalformedRequest("transfer-encoding must be chunked alone"));
-    }
-    Ok(())
-}
-
-fn check_host(headers: &HeaderMap, is_http2: bool) -> Result<(), Refusal> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let Some(host) = hosts.next() else {
-        // HTTP/2 names it in `:authority`, which the framework has checked.
-        return if is_http2 { Ok(()) } else { Err(Refusal::MalformedRequest("no host field")) };
-    };
-    let is_sane = |byte: &u8| byte.is_ascii_graphic() && !b"/,\\@?#\"<>^`{|}".contains(byte);
-    let host = host.as_bytes();
-    if hosts.next().is_some() || host.is_empty() || !host.iter().all(is_sane) {
-        return Err(Refusal::MalformedRequest("the host field must name one host"));
-    }
-    Ok(())
-}
-
 /// Whether a line of the header section ends with LF alone, which the framework reads as a line end.
 fn has_bare_line_feed(raw: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', raw).any(|at| at == 0 || raw[at - 1] != b'\r')
+    // Without a branch for each byte, so that the compiler can take sixteen at a time.
+    let after = raw.get(1..).unwrap_or_default();
+    let pairs = raw.iter().zip(after);
+    raw.first() == Some(&b'\n')
+        || pairs.fold(false, |bare, (&one, &next)| bare | ((next == b'\n') & (one != b'\r')))
 }
 
 #[cfg(test)]
