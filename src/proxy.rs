@@ -48,13 +48,14 @@ const CUT: ErrorType = ErrorType::new("AnswerCut");
 
 #[async_trait]
 impl ProxyHttp for Gate {
-    type CTX = RequestCtx;
+    /// Boxed: the framework's futures would hold, and move, several copies of its size for as long as a stream.
+    type CTX = Box<RequestCtx>;
 
-    fn new_ctx(&self) -> RequestCtx {
-        RequestCtx::new(Arc::clone(&self.state))
+    fn new_ctx(&self) -> Self::CTX {
+        Box::new(RequestCtx::new(Arc::clone(&self.state)))
     }
 
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
         let timeouts = &ctx.stages.settings.timeouts;
         let downstream = &mut session.downstream_session;
         // Off already when the client asked to close or the process is stopping.
@@ -68,7 +69,7 @@ impl ProxyHttp for Gate {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         request::serve(self, session, ctx).await;
         if ctx.is_cut {
             return Error::e_explain(CUT, "the server broke off in an answer that cannot say so");
@@ -76,24 +77,24 @@ impl ProxyHttp for Gate {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         Error::e_explain(ErrorType::InternalError, "request_filter answers every request")
     }
 
-    async fn fail_to_proxy(&self, _session: &mut Session, _e: &Error, ctx: &mut RequestCtx) -> FailToProxy {
+    async fn fail_to_proxy(&self, _session: &mut Session, _e: &Error, ctx: &mut Self::CTX) -> FailToProxy {
         FailToProxy { error_code: ctx.record.status, can_reuse_downstream: false }
     }
 
-    fn suppress_error_log(&self, _session: &Session, _ctx: &RequestCtx, error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Self::CTX, error: &Error) -> bool {
         error.etype() == &CUT
     }
 
-    async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut RequestCtx) {
+    async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut Self::CTX) {
         ctx.settle();
         guard::mark_idle(session.stream());
     }
 
-    fn request_summary(&self, _session: &Session, ctx: &RequestCtx) -> String {
+    fn request_summary(&self, _session: &Session, ctx: &Self::CTX) -> String {
         // Never the target: a query string can hold a secret.
         format!("request {} to {}", ctx.record.request_id, ctx.record.endpoint)
     }
