@@ -488,7 +488,11 @@ mod tests {
         }
 
         #[test]
-        fn finds_the_first_special_byte(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn finds_the_first_special_byte(
+            plain in proptest::collection::vec(0x5D_u8.., 0..200),
+            rest in proptest::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let bytes = [plain, rest].concat();
             let slow = bytes.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20).unwrap_or(bytes.len());
             prop_assert_eq!(find_string_special(&bytes), slow);
         }

@@ -166,6 +166,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_feed_alone_is_found_wherever_it_stands() {
+        let section = b"GET / HTTP/1.1\r\nhost: a-name-longer-than-sixteen-bytes\r\n\r\n";
+        assert!(!has_bare_line_feed(section));
+        assert!(!has_bare_line_feed(b"") && !has_bare_line_feed(b"\r"));
+        for at in (0..=section.len()).filter(|&at| at == 0 || section[at - 1] != b'\r') {
+            let broken = [&section[..at], b"\n", &section[at..]].concat();
+            assert!(has_bare_line_feed(&broken), "at {at}");
+        }
+    }
+
+    #[test]
     fn what_two_parsers_could_read_differently_is_refused() {
         const HOST: (&str, &str) = ("host", "gate:8080");
         let good: &[(&str, Vec<(&'static str, &str)>)] = &[
@@ -191,6 +202,7 @@ mod tests {
             ("/", vec![HOST, ("content-length", "+5")]),
             ("/", vec![HOST, ("transfer-encoding", "gzip, chunked")]),
             ("/", vec![HOST, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]),
+            ("/", vec![HOST, ("content-length", "")]),
             ("/", vec![HOST, ("upgrade", "websocket")]),
             ("/", vec![HOST, ("authorization", "Bearer a"), ("authorization", "Bearer b")]),
         ];

@@ -139,4 +139,15 @@ mod tests {
             assert_eq!(&text.as_bytes()[string.span()], string.raw, "{text}");
         }
     }
+
+    #[test]
+    fn long_strings_are_counted_to_the_last_character() {
+        for letter in ["a", "é", "日", "😀"] {
+            for count in [0, 1, 63, 64, 191, 192, 193, 255, 256, 257, 1000] {
+                let text = format!("\"{}\"", letter.repeat(count));
+                let string = Reader::new(text.as_bytes(), 4).string().expect("a string");
+                assert_eq!(string.chars(), count as u64, "{letter} × {count}");
+            }
+        }
+    }
 }
