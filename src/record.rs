@@ -154,11 +154,9 @@ pub struct Record {
     /// What the scanner made of the prompt: `allow`, `flag`, `block`; `off` where it did not look; `exempt` where an
     /// exemption kept a rule from counting.
     pub scan: &'static str,
-    /// The score, where it is above 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The score, where it is above 0; else left out.
     pub scan_score: Option<f32>,
-    /// The rules that counted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// The rules that counted; left out where there are none.
     pub scan_rules: Vec<std::sync::Arc<str>>,
     /// Bytes of the request body.
     pub request_bytes: u64,
@@ -190,7 +188,15 @@ impl Record {
         write_fields!(self, line, request_id tenant key_id client endpoint model server status code outcome);
         write_fields!(self, line, is_streaming attempts input_tokens cached_input_tokens output_tokens);
         write_fields!(self, line, reasoning_tokens input_source output_source energy_kwh ttft_ms itl_mean_ms);
-        write_fields!(self, line, output_tokens_per_second duration_ms request_bytes answer_bytes);
+        write_fields!(self, line, output_tokens_per_second duration_ms request_bytes answer_bytes scan);
+        if self.scan_score.is_some() {
+            write_fields!(self, line, scan_score);
+        }
+        if !self.scan_rules.is_empty() {
+            let rules: Vec<&str> = self.scan_rules.iter().map(|rule| &**rule).collect();
+            line.extend_from_slice(b",\"scan_rules\":");
+            serde_json::to_writer(&mut *line, &rules)?;
+        }
         line.extend_from_slice(b",\"cost_eur\":");
         line.extend_from_slice(self.cost_eur.decimal().as_bytes());
         line.push(b'}');
@@ -251,6 +257,9 @@ mod tests {
             itl_mean_ms: Some(1.5),
             output_tokens_per_second: None,
             duration_ms: 12.345,
+            scan: "flag",
+            scan_score: Some(0.5),
+            scan_rules: vec!["a.b".into(), "c".into()],
             request_bytes: 5,
             answer_bytes: 6,
         };
@@ -265,7 +274,8 @@ mod tests {
              \"input_tokens\":18446744073709551615,\"cached_input_tokens\":1,\"output_tokens\":2,\
              \"reasoning_tokens\":3,\"input_source\":\"reported\",\"output_source\":\"none\",\"energy_kwh\":0.25,\
              \"ttft_ms\":null,\"itl_mean_ms\":1.5,\"output_tokens_per_second\":null,\"duration_ms\":12.345,\
-             \"request_bytes\":5,\"answer_bytes\":6,\"cost_eur\":1.5}"
+             \"request_bytes\":5,\"answer_bytes\":6,\"scan\":\"flag\",\"scan_score\":0.5,\"scan_rules\":[\"a.b\",\"c\"],\
+             \"cost_eur\":1.5}"
         );
     }
 

@@ -164,7 +164,10 @@ impl Scanner {
             (&evidence.leet_words, 4, Severity::Low, Category::Obfuscation),
         ];
         for ((count, least, severity, category), rule) in counts.into_iter().zip(&self.evidence) {
-            if count.times >= least {
+            // One of a category is enough: a text in disguise is often in several.
+            if count.times >= least
+                && !findings.iter().any(|other| other.view == View::Raw && other.category == category)
+            {
                 let span = count.first.clone().unwrap_or(0..text.len().min(1));
                 findings.push(Finding { rule: Arc::clone(rule), category, severity, view: View::Raw, span });
             }
