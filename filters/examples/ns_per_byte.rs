@@ -1,7 +1,7 @@
 //! What the pattern layer costs a byte: packs and a text file in, best of many passes out, for texts of several
 //! lengths and for each engine.
 //!
-//!     cargo run --release -p tollgate-filters --features hyperscan --example ns_per_byte -- conf/rules text.txt
+//!     cargo run --release -p tollgate-filters --features hyperscan --example ns_per_byte -- conf/rules text.txt [ENGINE]
 
 #![expect(
     clippy::disallowed_methods,
@@ -17,18 +17,22 @@ use tollgate_filters::request::scan::pattern::{Engine, Mode, Patterns, Plan, Sub
 use tollgate_filters::request::scan::{Role, View};
 
 /// Enough that the best one had the processor to itself.
-const PASSES: usize = 40;
+const PASSES: usize = 15;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: ns_per_byte FOLDER TEXT";
+    let usage = "usage: ns_per_byte FOLDER TEXT [ENGINE]";
     let folder = arguments.next().expect(usage);
     let text = std::fs::read_to_string(arguments.next().expect(usage)).expect("the text can be read");
     let packs = load(Path::new(&folder));
     let lower: fn(&str) -> Cow<'_, str> = |text| Cow::Owned(text.to_lowercase());
-    let both = [Engine::default(), Engine::Reference];
-    for engine in if both[0] == both[1] { &both[1..] } else { &both[..] } {
-        let engine = *engine;
+    let only = arguments.next();
+    let mut engines = vec![Engine::default(), Engine::Reference];
+    engines.dedup();
+    for engine in engines {
+        if only.as_ref().is_some_and(|only| *only != format!("{engine:?}")) {
+            continue;
+        }
         let began = Instant::now();
         let plan = Plan::new(&packs, lower).expect("the packs are sound");
         let patterns = plan.build(engine, Mode::Block, None).expect("the engine takes them");

@@ -1,28 +1,30 @@
 //! The engine in Rust alone: where Hyperscan cannot be had, and the oracle that it is held against. Literals by
-//! Aho-Corasick, patterns by a lazily built DFA; both read each byte once, whatever it is.
+//! Aho-Corasick, each pattern by a lazily built DFA; both read a byte once, whatever it is.
 //!
-//! Cost: about 3 ns a byte, more where many literals begin alike. Patterns cost as much again.
+//! Cost: about 3 ns a byte for the literals, and up to one more for each pattern: one DFA for all of them has so
+//! many states that it would be rebuilt all the time.
 
 use aho_corasick::automaton::{Automaton, StateID};
 use aho_corasick::nfa::contiguous;
 use aho_corasick::{Anchored, MatchKind};
 use regex_automata::Input;
 use regex_automata::hybrid::LazyStateID;
-use regex_automata::hybrid::dfa::{Cache, DFA, OverlappingState};
+use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson;
+use regex_automata::util::prefilter::Prefilter;
 use regex_syntax::hir::Hir;
 
 use super::matcher::Piece;
 
-/// Memory of one thread for DFA states. Past it they are dropped and built anew.
-const CACHE_BYTES: usize = 8 << 20;
+/// Memory of one thread for the DFA states of one pattern, at most. Past it they are dropped and built anew.
+const CACHE_BYTES: usize = 2 << 20;
 
 /// Literals and patterns, ready to be looked for.
 #[derive(Debug)]
 pub(crate) struct Reference {
     literals: contiguous::NFA,
     literal_count: u32,
-    patterns: Option<DFA>,
+    patterns: Vec<DFA>,
 }
 
 /// How far the search of a text in pieces is.
@@ -30,13 +32,13 @@ pub(crate) struct Reference {
 pub(crate) struct ReferenceStream {
     literals: StateID,
     /// States belong to the cache they were made in, so each stream has its own.
-    patterns: Option<(LazyStateID, Cache)>,
+    patterns: Vec<(LazyStateID, Cache)>,
 }
 
 /// What one thread needs.
 #[derive(Debug, Default)]
 pub(crate) struct ReferenceScratch {
-    cache: Option<Cache>,
+    caches: Vec<Cache>,
 }
 
 impl Reference {
@@ -48,16 +50,16 @@ impl Reference {
             .match_kind(MatchKind::Standard)
             .build(literals)
             .map_err(|error| error.to_string())?;
-        let patterns = if patterns.is_empty() { None } else { Some(dfa(patterns)?) };
+        let patterns = patterns.iter().map(dfa).collect::<Result<_, _>>()?;
         let literal_count = u32::try_from(literals.len()).map_err(|error| error.to_string())?;
         Ok(Self { literals: automaton, literal_count, patterns })
     }
 
     pub(crate) fn scratch(&self) -> ReferenceScratch {
-        ReferenceScratch { cache: self.patterns.as_ref().map(DFA::create_cache) }
+        ReferenceScratch { caches: self.patterns.iter().map(DFA::create_cache).collect() }
     }
 
-    /// Reports every literal, and every end of every pattern (numbered after the literals), with where it ends.
+    /// Reports every literal, and every pattern (numbered after the literals) once, with where it ends (first).
     pub(crate) fn scan(
         &self,
         text: &[u8],
@@ -68,33 +70,26 @@ impl Reference {
         for (at, byte) in text.iter().enumerate() {
             state = self.step(state, *byte, |literal| report(literal, at + 1));
         }
-        let (Some(dfa), Some(cache)) = (&self.patterns, &mut scratch.cache) else { return };
-        let input = Input::new(text);
-        let mut state = OverlappingState::start();
-        loop {
-            // It gives up only if told to, and stops only at bytes it was told to stop at.
-            let searched = dfa.try_search_overlapping_fwd(cache, &input, &mut state);
-            debug_assert!(searched.is_ok(), "a lazy DFA without quit bytes and give-up cannot fail");
-            match state.get_match() {
-                Some(found) if searched.is_ok() => {
-                    report(self.literal_count + found.pattern().as_u32(), found.offset());
-                }
-                _ => return,
+        let input = Input::new(text).earliest(true);
+        for ((number, dfa), cache) in (self.literal_count..).zip(&self.patterns).zip(&mut scratch.caches) {
+            let found = dfa.try_search_fwd(cache, &input).expect(NEVER_FAILS);
+            if let Some(found) = found {
+                report(number, found.offset());
             }
         }
     }
 }
 
+const NEVER_FAILS: &str = "a lazy DFA fails on bytes it was told to quit at, or if it was told to give up";
+
 impl Reference {
     pub(crate) fn open(&self) -> ReferenceStream {
-        let patterns = self.patterns.as_ref().map(|dfa| {
+        let begin = |dfa: &DFA| {
             let mut cache = dfa.create_cache();
-            let start = dfa
-                .start_state_forward(&mut cache, &Input::new(b""))
-                .expect("a lazy DFA without quit bytes and give-up cannot fail");
+            let start = dfa.start_state_forward(&mut cache, &Input::new(b"")).expect(NEVER_FAILS);
             (start, cache)
-        });
-        ReferenceStream { literals: self.start(), patterns }
+        };
+        ReferenceStream { literals: self.start(), patterns: self.patterns.iter().map(begin).collect() }
     }
 
     pub(crate) fn scan_piece(
@@ -107,23 +102,20 @@ impl Reference {
         for (at, byte) in piece.text.iter().enumerate().skip(from) {
             stream.literals = self.step(stream.literals, *byte, |literal| report(literal, at + 1));
         }
-        let (Some(dfa), Some((state, cache))) = (&self.patterns, &mut stream.patterns) else { return };
-        // A match shows in the state after the byte that follows it.
-        for (at, byte) in piece.text.iter().enumerate().skip(from) {
-            *state =
-                dfa.next_state(cache, *state, *byte).expect("a lazy DFA that never gives up cannot fail");
-            self.matches(dfa, cache, *state, |number| report(number, at));
-        }
-        if piece.is_final {
-            *state = dfa.next_eoi_state(cache, *state).expect("a lazy DFA that never gives up cannot fail");
-            self.matches(dfa, cache, *state, |number| report(number, piece.text.len()));
-        }
-    }
-
-    fn matches(&self, dfa: &DFA, cache: &Cache, state: LazyStateID, mut report: impl FnMut(u32)) {
-        if state.is_match() {
-            for index in 0..dfa.match_len(cache, state) {
-                report(self.literal_count + dfa.match_pattern(cache, state, index).as_u32());
+        let states = (self.literal_count..).zip(&self.patterns).zip(&mut stream.patterns);
+        for ((number, dfa), (state, cache)) in states {
+            // A match shows in the state after the byte that follows it.
+            for (at, byte) in piece.text.iter().enumerate().skip(from) {
+                *state = dfa.next_state(cache, *state, *byte).expect(NEVER_FAILS);
+                if state.is_match() {
+                    report(number, at);
+                }
+            }
+            if piece.is_final {
+                *state = dfa.next_eoi_state(cache, *state).expect(NEVER_FAILS);
+                if state.is_match() {
+                    report(number, piece.text.len());
+                }
             }
         }
     }
@@ -146,13 +138,14 @@ impl Reference {
     }
 }
 
-fn dfa(patterns: &[Hir]) -> Result<DFA, String> {
+fn dfa(pattern: &Hir) -> Result<DFA, String> {
     let nfa = thompson::Compiler::new()
         .configure(thompson::Config::new().utf8(false).which_captures(thompson::WhichCaptures::None))
-        .build_many_from_hir(patterns)
+        .build_from_hir(pattern)
         .map_err(|error| error.to_string())?;
     let config = DFA::config()
         .match_kind(regex_automata::MatchKind::All)
+        .prefilter(Prefilter::from_hir_prefix(regex_automata::MatchKind::LeftmostFirst, pattern))
         .cache_capacity(CACHE_BYTES)
         .skip_cache_capacity_check(true);
     DFA::builder().configure(config).build_from_nfa(nfa).map_err(|error| error.to_string())

@@ -29,6 +29,8 @@ pub(crate) struct Lexicon {
     uses: Vec<Use>,
     /// For each of `uses` the key of the word beside it, where it is found by that.
     keys: Vec<u32>,
+    /// One bit for each hash of a literal and the key of a word beside it: whether a phrase may have both.
+    pairs: Vec<u64>,
     phrases: Vec<Phrase>,
 }
 
@@ -88,7 +90,7 @@ impl Lexicon {
     }
 
     fn build(cuts: Vec<Cut>) -> Self {
-        let mut lexicon = Self::default();
+        let mut lexicon = Self { pairs: vec![0; (1 << PAIR_BITS) / 64], ..Self::default() };
         // Sorted, so that the same packs always make the same tables; words come first.
         let mut by_literal: BTreeMap<(bool, Box<[u8]>), Vec<Use>> = BTreeMap::new();
         for cut in cuts {
@@ -131,6 +133,8 @@ impl Lexicon {
             starts[kind] = self.uses.len();
             uses.sort_by_key(|(key, _)| *key);
             for (key, found) in uses {
+                let pair = pair(self.groups.len() as u32, key);
+                self.pairs[pair / 64] |= 1 << (pair % 64);
                 self.keys.push(key);
                 self.uses.push(found);
             }
@@ -153,18 +157,23 @@ impl Lexicon {
         if group.by_next < group.by_last {
             let all = group.by_next..group.by_last;
             match window.next_key(end) {
-                Some(key) => self.of_key(all, key).for_each(&mut look),
+                Some(key) => self.of_key(literal, all, key).for_each(&mut look),
                 // Too little of the text is there: each will say that itself.
                 None => all.for_each(&mut look),
             }
         }
         if group.by_last < group.end {
             let start = end - self.literals.all[literal as usize].len();
-            self.of_key(group.by_last..group.end, window.last_key(start)).for_each(&mut look);
+            self.of_key(literal, group.by_last..group.end, window.last_key(start)).for_each(&mut look);
         }
     }
 
-    fn of_key(&self, range: Range<u32>, key: u32) -> Range<u32> {
+    #[inline]
+    fn of_key(&self, literal: u32, range: Range<u32>, key: u32) -> Range<u32> {
+        let pair = pair(literal, key);
+        if self.pairs[pair / 64] >> (pair % 64) & 1 == 0 {
+            return 0..0;
+        }
         let keys = &self.keys[range.start as usize..range.end as usize];
         let first = keys.partition_point(|other| *other < key);
         let count = keys[first..].iter().take_while(|other| **other == key).count();
@@ -203,6 +212,16 @@ impl Lexicon {
         let phrases = self.phrases.iter().map(|phrase| side(&phrase.before).max(side(&phrase.after)));
         phrases.max().unwrap_or(0) + longest + 4
     }
+}
+
+/// Size of the filter of pairs: 8 KiB, of which some ten thousand phrases fill a sixth.
+const PAIR_BITS: u32 = 16;
+
+/// Multiplicative hashing, as in the word table.
+#[inline]
+fn pair(literal: u32, key: u32) -> usize {
+    let both = u64::from(literal) << 32 | u64::from(key);
+    (both.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PAIR_BITS)) as usize
 }
 
 impl Use {

@@ -1,7 +1,5 @@
 //! The words around the one that an engine has found: whether they are there too.
 
-use std::iter;
-
 /// Characters that may stand between two words of a phrase.
 pub(super) const MAX_SEPARATORS: usize = 3;
 
@@ -62,11 +60,11 @@ impl Phrase {
     pub(super) fn neighbour(&self) -> Option<Neighbour> {
         if let Some(word) = self.after.first() {
             let is_closed = self.after.len() > 1 || self.bounded_end;
-            return word.key(word.bytes.iter().copied(), is_closed).map(Neighbour::Next);
+            return word.key(first_four(&word.bytes), is_closed).map(Neighbour::Next);
         }
         let word = self.before.first()?;
         let is_closed = self.before.len() > 1 || self.bounded_start;
-        word.key(word.bytes.iter().rev().copied(), is_closed).map(Neighbour::Last)
+        word.key(last_four(&word.bytes), is_closed).map(Neighbour::Last)
     }
 
     #[inline(never)]
@@ -94,17 +92,17 @@ impl Phrase {
 
 impl Word {
     /// The key of the text where this word is, whatever follows it there. `is_closed` says that no letter does.
-    fn key(&self, outward: impl Iterator<Item = u8> + Clone, is_closed: bool) -> Option<u32> {
+    fn key(&self, outward: [u8; 4], is_closed: bool) -> Option<u32> {
         let text = str::from_utf8(&self.bytes).ok()?;
         let edges = [text.chars().next()?, text.chars().next_back()?];
         if edges.into_iter().any(is_separator) {
             return None;
         }
-        let letters = outward.clone().take_while(u8::is_ascii_alphanumeric).count();
-        let told = if letters == 0 {
-            self.bytes.len() >= 4
-        } else {
-            letters >= 4 || letters < self.bytes.len() || is_closed
+        let letters = outward.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        let told = match letters {
+            0 => self.bytes.len() >= 4,
+            4 => true,
+            _ => letters < self.bytes.len() || is_closed,
         };
         told.then(|| key(outward))
     }
@@ -186,17 +184,42 @@ impl Joint {
     }
 }
 
-/// Four bytes that tell words apart: of a word of ASCII letters and digits its first, in lower case, else whatever
-/// is there.
-fn key(outward: impl Iterator<Item = u8>) -> u32 {
-    let mut outward = outward.peekable();
-    let is_word = outward.peek().is_some_and(u8::is_ascii_alphanumeric);
-    let bytes = outward.take_while(|byte| !is_word || byte.is_ascii_alphanumeric()).take(4);
-    bytes.chain(iter::repeat(0)).take(4).fold(0, |key, byte| key << 8 | u32::from(byte | 0x20))
+/// What tells words apart: of a word of ASCII letters and digits its first four, in lower case, else four bytes
+/// of whatever is there. The first byte is the lowest.
+#[inline]
+fn key(outward: [u8; 4]) -> u32 {
+    let mut length = 0;
+    while length < 4 && outward[length].is_ascii_alphanumeric() {
+        length += 1;
+    }
+    let counted = if length == 0 { u32::MAX } else { u32::MAX >> (8 * (4 - length)) };
+    (u32::from_le_bytes(outward) | 0x2020_2020) & counted
+}
+
+#[inline]
+fn first_four(bytes: &[u8]) -> [u8; 4] {
+    bytes.first_chunk().copied().unwrap_or_else(|| {
+        let mut four = [0; 4];
+        four[..bytes.len()].copy_from_slice(bytes);
+        four
+    })
+}
+
+/// The last one first.
+#[inline]
+fn last_four(bytes: &[u8]) -> [u8; 4] {
+    let mut four = bytes.last_chunk().copied().unwrap_or_else(|| {
+        let mut four = [0; 4];
+        four[4 - bytes.len()..].copy_from_slice(bytes);
+        four
+    });
+    four.reverse();
+    four
 }
 
 impl<'t> Window<'t> {
     /// The key of the word after `at`; `None` if too little of the text is there.
+    #[inline]
     pub(super) fn next_key(self, at: usize) -> Option<u32> {
         let rest = self.from(at);
         if !rest.is_final && rest.bytes.len() < KEY_REACH {
@@ -209,10 +232,11 @@ impl<'t> Window<'t> {
                 None => break,
             }
         }
-        Some(key(rest.iter().copied()))
+        Some(key(first_four(rest)))
     }
 
     /// The key of the word before `at`.
+    #[inline]
     pub(super) fn last_key(self, at: usize) -> u32 {
         let mut rest = &self.bytes[..at];
         for _ in 0..MAX_SEPARATORS {
@@ -221,7 +245,7 @@ impl<'t> Window<'t> {
                 None => break,
             }
         }
-        key(rest.iter().rev().copied())
+        key(last_four(rest))
     }
 
     fn from(self, at: usize) -> Self {
@@ -246,6 +270,7 @@ impl<'t> Window<'t> {
 
 /// White space and punctuation of any script that the packs are written in. Symbols of ASCII count, and so does
 /// everything that is neither letter nor digit below U+00C0.
+#[inline]
 fn is_separator(letter: char) -> bool {
     match letter {
         '\0'..='\x7f' => !letter.is_ascii_alphanumeric(),
@@ -263,6 +288,7 @@ pub(super) fn is_apostrophe(letter: char) -> bool {
     matches!(letter, '\'' | '`' | '´' | 'ʻ' | 'ʼ' | '‘' | '’' | '′' | '＇')
 }
 
+#[inline]
 fn first_char(bytes: &[u8]) -> Option<char> {
     if let Some(byte) = bytes.first().filter(|byte| byte.is_ascii()) {
         return Some(char::from(*byte));
@@ -270,6 +296,7 @@ fn first_char(bytes: &[u8]) -> Option<char> {
     bytes[..bytes.len().min(4)].utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next())
 }
 
+#[inline]
 fn last_char(bytes: &[u8]) -> Option<(usize, char)> {
     if let Some(byte) = bytes.last().filter(|byte| byte.is_ascii()) {
         return Some((1, char::from(*byte)));
