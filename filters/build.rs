@@ -1,6 +1,11 @@
 //! Links Hyperscan, or Vectorscan, which is the same for processors that are not Intel's. Statically, so that
 //! the binary runs where neither is installed.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the walls of this crate are for its decisions, not for its build"
+)]
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;

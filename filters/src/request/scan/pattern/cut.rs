@@ -110,11 +110,17 @@ fn words(text: &str) -> Vec<Word> {
     words
 }
 
+/// What an atom says: its concept, its letters, whether its ends are bounded, and the words around it.
+type Said = (u16, Box<[u8]>, bool, bool, Option<Phrase>);
+
+/// A word whose end is open: its letters, whether its beginning is bounded, and its languages.
+type Stem = (Box<[u8]>, bool, Languages);
+
 /// Atoms that say the same, merged: the same words of the same concept under several languages, and words that
 /// begin with another one of the concept whose end is open. Less is looked for, and nothing is reported twice.
 pub(super) fn merge(cuts: Vec<Cut>) -> Vec<Cut> {
     let mut merged: Vec<Cut> = Vec::new();
-    let mut known: HashMap<(u16, Box<[u8]>, bool, bool, Option<Phrase>), usize> = HashMap::new();
+    let mut known: HashMap<Said, usize> = HashMap::new();
     for cut in cuts {
         let key = (cut.concept, cut.literal.clone(), cut.bounded_start, cut.bounded_end, cut.phrase.clone());
         match known.get(&key) {
@@ -125,7 +131,7 @@ pub(super) fn merge(cuts: Vec<Cut>) -> Vec<Cut> {
             }
         }
     }
-    let mut stems: HashMap<u16, Vec<(Box<[u8]>, bool, Languages)>> = HashMap::new();
+    let mut stems: HashMap<u16, Vec<Stem>> = HashMap::new();
     for cut in merged.iter().filter(|cut| cut.phrase.is_none() && !cut.bounded_end) {
         let of_concept = stems.entry(cut.concept).or_default();
         of_concept.push((cut.literal.clone(), cut.bounded_start, cut.languages));
