@@ -195,6 +195,15 @@ impl Matcher {
 }
 
 impl MatcherStream {
+    /// Where literals may still be missing, counted in the whole text: from here on.
+    pub(crate) fn known_until(&self) -> u64 {
+        match self {
+            #[cfg(feature = "hyperscan")]
+            Self::Hyperscan(stream) => stream.known_until(),
+            Self::Reference(_) => u64::MAX,
+        }
+    }
+
     /// The first byte of `piece.text`, counted in the whole text, that is still needed.
     pub(crate) fn needs_from(&self) -> u64 {
         match self {

@@ -27,7 +27,7 @@ use regex_automata::hybrid::dfa::Cache;
 use regex_syntax::hir::Hir;
 
 pub use super::matcher::{Engine, Mode};
-use super::matcher::{Matcher, MatcherScratch, Unfit, Wanted};
+use super::matcher::{MAX_LITERAL, Matcher, MatcherScratch, Unfit, Wanted};
 use super::pack::{Languages, LinkedRule, PackFault, Packs, Roles, Trigger, Views};
 use super::reference::{Reference, Starts};
 use super::{Category, Severity, View};
@@ -131,7 +131,11 @@ impl Plan {
                 return Err(faults);
             }
         };
-        let proximity = Proximity::new(&packs.rules, &lexicon.shortest_atoms(packs.concepts.len()));
+        let proximity = Proximity::new(
+            &packs.rules,
+            &lexicon.shortest_atoms(packs.concepts.len()),
+            lexicon.reach() + MAX_LITERAL,
+        );
         Ok(Self { rules: packs.rules.clone(), lexicon, proximity, pattern_rules, patterns })
     }
 
@@ -229,7 +233,8 @@ impl Patterns {
                 if let Ok(event) = self.lexicon.check(place, end, window)
                     && workspace.push(event)
                 {
-                    self.proximity.settle(workspace, subject, hits);
+                    let until = self.proximity.known_until(event.end);
+                    self.proximity.settle(workspace, until, subject, hits);
                     workspace.forget(&self.proximity);
                 }
             });
@@ -239,7 +244,7 @@ impl Patterns {
         } else if let Some(anywhere) = self.borderless() {
             anywhere.scan(text, &mut anywhere.scratch(), &mut report);
         }
-        self.proximity.settle(workspace, subject, hits);
+        self.proximity.settle(workspace, u32::MAX, subject, hits);
         if let (Some(finder), Some(cache)) = (&self.starts, starts) {
             for (pattern, end) in pattern_ends.iter().enumerate().filter(|(_, end)| **end != usize::MAX) {
                 let rule = self.pattern_rules[pattern];

@@ -206,6 +206,11 @@ impl Fast {
 }
 
 impl FastStream {
+    /// Words are looked up when they are whole.
+    pub(super) fn known_until(&self) -> u64 {
+        self.next_word
+    }
+
     /// The word that is not looked up yet, with the byte that tells it begins one, and those that are cut.
     pub(super) fn needs_from(&self) -> u64 {
         let cut = self.unfinished.iter().map(|(start, _)| *start).min().unwrap_or(u64::MAX);

@@ -26,13 +26,14 @@ impl Cut {
     pub(super) fn new<'p>(
         atom: &'p LinkedAtom,
         normalise: impl Fn(&'p str) -> Cow<'p, str>,
+        common: &Common,
     ) -> Result<Self, String> {
         let text = atom.text.trim();
         let (open_start, text) = text.strip_prefix('*').map_or((false, text), |rest| (true, rest));
         let (open_end, text) = text.strip_suffix('*').map_or((false, text), |rest| (true, rest));
         let text = normalise(text);
         let mut words = words(&text);
-        let rarest = words.iter().enumerate().max_by_key(|(_, word)| rarity(&word.bytes));
+        let rarest = words.iter().enumerate().max_by_key(|(_, word)| common.rarity(&word.bytes));
         let Some((index, _)) = rarest else {
             return Err(format!("nothing is left of the atom {:?} once it is normalised", atom.text));
         };
@@ -89,11 +90,27 @@ const COMMON: &str = "the and a to of in is that you for it i with as this on be
     os nao uma mais das dos ao se na no foi seu sua ele voce isso tudo todas todos ve bir bu icin ile da ne gibi \
     olarak cok daha sen tum";
 
-/// How rare a word is likely to be; larger is rarer.
-fn rarity(word: &[u8]) -> usize {
-    let rank = COMMON.split_whitespace().position(|common| common.as_bytes() == word);
-    // Past the list, the longer the rarer.
-    rank.unwrap_or(10_000 + word.len())
+/// [`COMMON`] by word.
+#[derive(Debug)]
+pub(super) struct Common {
+    ranks: HashMap<&'static [u8], usize>,
+}
+
+impl Common {
+    pub(super) fn new() -> Self {
+        let mut ranks = HashMap::new();
+        for (rank, word) in COMMON.split_whitespace().enumerate() {
+            // Where a word is common in two languages, its first rank counts.
+            ranks.entry(word.as_bytes()).or_insert(rank);
+        }
+        Self { ranks }
+    }
+
+    /// How rare a word is likely to be; larger is rarer.
+    fn rarity(&self, word: &[u8]) -> usize {
+        // Past the list, the longer the rarer.
+        self.ranks.get(word).copied().unwrap_or(10_000 + word.len())
+    }
 }
 
 fn words(text: &str) -> Vec<Word> {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::super::pack::{Languages, PackFault, Packs};
-use super::cut::{self, Cut};
+use super::cut::{self, Common, Cut};
 use super::phrase::{MAX_SEPARATORS, Neighbour, Not, Phrase, Window, Word};
 use super::proximity::Event;
 
@@ -80,8 +80,9 @@ impl Lexicon {
     ) -> Result<Self, Vec<PackFault>> {
         let mut faults = Vec::new();
         let mut parsed = Vec::new();
+        let common = Common::new();
         for atom in &packs.atoms {
-            match Cut::new(atom, &normalise) {
+            match Cut::new(atom, &normalise, &common) {
                 Ok(cut) => parsed.push(cut),
                 Err(message) => faults.push(atom.fault(message)),
             }

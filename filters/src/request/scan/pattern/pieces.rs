@@ -20,7 +20,7 @@ impl Patterns {
                 break;
             }
         }
-        self.proximity.settle(&mut scratch.workspace, subject, &mut hits);
+        self.proximity.settle(&mut scratch.workspace, u32::MAX, subject, &mut hits);
         let mut rules: Vec<u32> = hits.into_iter().map(|hit| hit.rule).collect();
         rules.sort_unstable();
         rules

@@ -44,7 +44,7 @@ impl Event {
 /// Adds an atom in the order of their ends. A phrase is found before what its last words are, so a few have to
 /// be moved, past no more than the atoms inside a phrase.
 #[inline]
-pub(super) fn insert(events: &mut Vec<Event>, event: Event) {
+fn insert(events: &mut Vec<Event>, event: Event) {
     let key = |event: &Event| (event.end, event.start, event.concept);
     let mut at = events.len();
     while at > 0 && key(&events[at - 1]) > key(&event) {
@@ -89,8 +89,10 @@ pub(crate) struct Proximity {
     rules: Vec<Compiled>,
     /// For each concept, the rules that are asked when it is found: those of which it is the rarest.
     keyed: Vec<Vec<u32>>,
-    /// How far before its last atom a chain, and what forbids it, can reach.
+    /// How far before an atom that is still to come its chain, and what forbids that, can reach.
     reach: u32,
+    /// How much later than where it ends an atom may be noted.
+    disorder: u32,
 }
 
 #[derive(Debug)]
@@ -106,8 +108,9 @@ struct Compiled {
 }
 
 impl Proximity {
-    /// `rarity` is larger the rarer a concept is likely to be.
-    pub(crate) fn new(rules: &[LinkedRule], rarity: &[usize]) -> Self {
+    /// `rarity` is larger the rarer a concept is likely to be. `disorder` is how much later than where it ends an
+    /// atom may be noted.
+    pub(crate) fn new(rules: &[LinkedRule], rarity: &[usize], disorder: usize) -> Self {
         let mut made = Self { keyed: vec![Vec::new(); rarity.len()], ..Self::default() };
         for (number, rule) in (0..).zip(rules) {
             let Trigger::Proximity { concepts, unless, ordered, gap } = &rule.trigger else { continue };
@@ -129,12 +132,20 @@ impl Proximity {
                 roles: rule.roles,
             });
         }
+        made.disorder = u32::try_from(disorder).unwrap_or(u32::MAX / 2);
+        made.reach += made.disorder;
         made
     }
 
-    /// Judges what has been collected. Every rule fires once in a text, at the earliest end.
-    pub(crate) fn settle(&self, found: &mut Workspace, subject: Subject, hits: &mut Vec<Hit>) {
-        found.index();
+    /// Where atoms may still be missing, when the last one noted ends at `end`: from here on.
+    pub(crate) fn known_until(&self, end: u32) -> u32 {
+        end.saturating_sub(self.disorder)
+    }
+
+    /// Judges what has been collected and ends at `until` or before. Every rule fires once in a text, at the
+    /// earliest end.
+    pub(crate) fn settle(&self, found: &mut Workspace, until: u32, subject: Subject, hits: &mut Vec<Hit>) {
+        found.index(until);
         for at in 0..found.touched.len() {
             for index in &self.keyed[usize::from(found.touched[at])] {
                 let rule = &self.rules[*index as usize];
@@ -214,8 +225,10 @@ impl Compiled {
                 until = found.events[key as usize].end.saturating_add(reach);
                 key = found.next[key as usize];
             }
-            let chains = Chains::new(self, language, gap, first.saturating_sub(reach));
-            if let Some(chain) = chains.first(&found.events[from..], until, &found.colours) {
+            // Of what could forbid a chain that begins just after what is forgotten, some is forgotten too.
+            let known = if found.kept_from == 0 { 0 } else { found.kept_from + gap };
+            let chains = Chains::new(self, language, gap, known.max(first.saturating_sub(reach)));
+            if let Some(chain) = chains.first(&found.events[from..found.next.len()], until, &found.colours) {
                 return Some(chain);
             }
         }
@@ -312,11 +325,13 @@ impl Chains {
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     events: Vec<Event>,
-    /// For each event the next one of its concept.
+    /// For each event that is being judged the next one of its concept.
     next: Vec<u32>,
     seen: Vec<Seen>,
     /// Which concepts have been seen.
     touched: Vec<u16>,
+    /// All atoms that end here or later are still there.
+    kept_from: u32,
     /// The number of the text, and of each judgement of a part of it.
     text: u32,
     judgement: u32,
@@ -324,6 +339,29 @@ pub(crate) struct Workspace {
     fired: Vec<u32>,
     /// By concept, what it is to the rule that is being judged.
     colours: Vec<u8>,
+}
+
+/// The atoms of a text that comes in pieces, between two of them.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    events: Vec<Event>,
+    from: u32,
+    judged_until: u32,
+}
+
+impl Kept {
+    /// Notes an atom.
+    pub(crate) fn push(&mut self, event: Event) {
+        insert(&mut self.events, event);
+    }
+
+    /// Whether there is something to judge now that all is known up to here.
+    pub(crate) fn is_due(&mut self, until: u32) -> bool {
+        let new = |event: &&Event| event.end > self.judged_until;
+        let is_due = self.events.iter().rev().take_while(new).any(|event| event.end <= until);
+        self.judged_until = self.judged_until.max(until);
+        is_due
+    }
 }
 
 const NONE: u32 = u32::MAX;
@@ -355,6 +393,7 @@ impl Workspace {
     /// Begins another text.
     pub(crate) fn begin(&mut self) {
         self.events.clear();
+        self.kept_from = 0;
         self.text = self.text.wrapping_add(1);
         if self.text == 0 {
             self.fired.fill(0);
@@ -364,15 +403,17 @@ impl Workspace {
 
     /// Goes on with a text that was put aside: its atoms and the rules that have fired in it. The atoms are
     /// taken; [`Self::put_aside`] gives them back.
-    pub(crate) fn resume(&mut self, events: &mut Vec<Event>, fired: &[u32]) {
+    pub(crate) fn resume(&mut self, kept: &mut Kept, fired: &[u32]) {
         self.begin();
-        std::mem::swap(&mut self.events, events);
+        std::mem::swap(&mut self.events, &mut kept.events);
+        self.kept_from = kept.from;
         fired.iter().for_each(|rule| self.set_fired(*rule));
     }
 
     /// Ends what [`Self::resume`] began.
-    pub(crate) fn put_aside(&mut self, events: &mut Vec<Event>) {
-        std::mem::swap(&mut self.events, events);
+    pub(crate) fn put_aside(&mut self, kept: &mut Kept) {
+        std::mem::swap(&mut self.events, &mut kept.events);
+        kept.from = self.kept_from;
     }
 
     /// Whether a rule has fired in this text.
@@ -402,12 +443,16 @@ impl Workspace {
     pub(crate) fn forget(&mut self, rules: &Proximity) {
         let Some(last) = self.events.last() else { return };
         let oldest = last.end.saturating_sub(rules.reach);
-        let near = self.events.iter().position(|event| event.end >= oldest).unwrap_or(0);
-        self.events.drain(..near.max(self.events.len().saturating_sub(MAX_EVENTS / 2)));
+        let near = self.events.partition_point(|event| event.end < oldest);
+        let near = near.max(self.events.len().saturating_sub(MAX_EVENTS / 2));
+        if near > 0 {
+            self.kept_from = self.events[near - 1].end + 1;
+            self.events.drain(..near);
+        }
     }
 
-    /// Finds the events of each concept.
-    fn index(&mut self) {
+    /// Finds the events of each concept, up to a place in the text.
+    fn index(&mut self, until: u32) {
         self.judgement = self.judgement.wrapping_add(1);
         if self.judgement == 0 {
             self.seen.fill(Seen::default());
@@ -415,7 +460,7 @@ impl Workspace {
         }
         self.touched.clear();
         self.next.clear();
-        for (at, event) in (0..).zip(&self.events) {
+        for (at, event) in (0..).zip(self.events.iter().take_while(|event| event.end <= until)) {
             let seen = &mut self.seen[usize::from(event.concept)];
             if seen.judgement == self.judgement {
                 self.next[seen.last as usize] = at;

@@ -6,7 +6,7 @@
 
 use super::super::matcher::{MAX_LITERAL, MatcherStream, Piece};
 use super::phrase::{Not, Window};
-use super::proximity::{self, Event, Hit, Subject};
+use super::proximity::{Hit, Kept, Subject};
 use super::{PatternScratch, Patterns};
 
 /// How far the search of one text is.
@@ -21,7 +21,7 @@ pub struct PatternStream {
     base: u64,
     /// Atoms that wait for more of the text: where their literal ends in the whole, and the use of it.
     waiting: Vec<(u64, u32)>,
-    events: Vec<Event>,
+    kept: Kept,
     fired: Vec<u32>,
 }
 
@@ -36,7 +36,7 @@ impl Patterns {
             window: Vec::new(),
             base: 0,
             waiting: Vec::new(),
-            events: Vec::new(),
+            kept: Kept::default(),
             fired: Vec::new(),
         }
     }
@@ -67,13 +67,12 @@ impl Patterns {
         }
         stream.window.extend_from_slice(piece);
         let before = hits.len();
-        let PatternStream { matcher, window, base, waiting, events, fired, subject, .. } = stream;
+        let PatternStream { matcher, window, base, waiting, kept, fired, subject, .. } = stream;
         let PatternScratch { matcher: engine, workspace, starts, .. } = scratch;
-        let known = events.len();
         let shown = Window { bytes: window, is_final, has_borders: true };
         let mut look = |place: u32, end: usize| match self.lexicon.check(place, end, shown) {
             Ok(event) => {
-                proximity::insert(events, event.moved(*base));
+                kept.push(event.moved(*base));
                 None
             }
             Err(Not::Here) => None,
@@ -100,12 +99,16 @@ impl Patterns {
                 }
             }
         });
-        if events.len() > known {
-            workspace.resume(events, fired);
+        // What ends with the text so far may be longer than it, or forbidden by what ends there too.
+        let end = *base + window.len() as u64;
+        let until = if is_final { u64::MAX } else { matcher.known_until().min(end.saturating_sub(1)) };
+        let until = u32::try_from(until).unwrap_or(u32::MAX);
+        if kept.is_due(until) {
+            workspace.resume(kept, fired);
             let patterns = hits.len();
-            self.proximity.settle(workspace, *subject, hits);
+            self.proximity.settle(workspace, until, *subject, hits);
             workspace.forget(&self.proximity);
-            workspace.put_aside(events);
+            workspace.put_aside(kept);
             fired.extend(hits[patterns..].iter().map(|hit| hit.rule));
         }
         hits[before..].sort_unstable();
