@@ -7,7 +7,7 @@
 //! largest sum decides. The trainer (`examples/train`) learns through the same maximum.
 //!
 //! What always holds: the score depends on the text and the evidence alone, is between 0 and 1, and more evidence
-//! never lowers it. Cost: five look-ups a word in a table of 256 KiB, three multiplications; no allocation.
+//! never lowers it. Cost: four look-ups a word in a table of 256 KiB, three multiplications; no allocation.
 
 pub mod features;
 pub mod table;
@@ -30,8 +30,8 @@ pub const UNIT: f32 = 1.0 / 4096.0;
 /// Kinds of evidence: every category at every severity, and the two views that take work to make.
 pub const EVIDENCE: usize = Category::ALL.len() * 3 + 2;
 
-/// "TGSCANLM" and a version: another layout gets another number.
-const MAGIC: [u8; 8] = *b"TGSCAN\x00\x01";
+/// "TGSCAN" and a version: another layout, or other features, get another number.
+const MAGIC: [u8; 8] = *b"TGSCAN\x00\x02";
 
 /// Bytes before the table: magic, checksum, and the numbers of [`Shape`].
 const HEADER: usize = 8 + 8 + 4 * SHAPE;
@@ -90,6 +90,24 @@ pub struct Thresholds {
     pub block: f32,
     /// Worth a block by itself where false alarms cost more than misses.
     pub strict: f32,
+}
+
+impl Thresholds {
+    /// A probability on the scale of scores, where 0.5 is worth a mark, 0.75 a block, and 0.9 a block where false
+    /// alarms cost most.
+    #[must_use]
+    pub fn on_scale(self, probability: f32) -> f32 {
+        let points = [(0.0, 0.0), (self.flag, 0.5), (self.block, 0.75), (self.strict, 0.9), (1.0, 1.0)];
+        for pair in points.windows(2) {
+            let [(from, low), (to, high)] = [pair[0], pair[1]];
+            if probability < to || to >= 1.0 {
+                let share =
+                    if to > from { ((probability - from) / (to - from)).clamp(0.0, 1.0) } else { 1.0 };
+                return low + share * (high - low);
+            }
+        }
+        1.0
+    }
 }
 
 /// Every number of a model but the table.
@@ -230,6 +248,12 @@ impl Model {
         bytes.extend(checksum(&rest).to_le_bytes());
         bytes.extend(rest);
         bytes
+    }
+
+    /// Whether it has learned anything of a feature.
+    #[must_use]
+    pub fn knows(&self, feature: u32) -> bool {
+        self.table.weight(feature) != 0
     }
 
     /// From where a score is worth a verdict.

@@ -1,6 +1,6 @@
-//! Text → the features that the learned layer weighs: words, stems, pairs, gapped pairs and triples of neighbouring
-//! words, hashed. One pass, nothing kept but the last three words, nothing allocated: the trainer runs this same
-//! code, so what was learned and what is looked up cannot differ.
+//! Text → the features that the learned layer weighs: words, stems, pairs and gapped pairs of neighbouring words,
+//! hashed. One pass, nothing kept but the last three words, nothing allocated: the trainer runs this same code, so
+//! what was learned and what is looked up cannot differ.
 //!
 //! A word is a run of letters of any alphabet, compared without ASCII case. A stem is its first [`STEM`] bytes (six
 //! letters of the Latin alphabet, enough that "ignore", "ignorer" and "ignoriere" meet). Scripts that put no space
@@ -10,10 +10,10 @@
 //! Cost: eight bytes at a time in ASCII words, one multiplication a feature.
 
 /// How many features a token has.
-pub const PER_TOKEN: usize = 5;
+pub const PER_TOKEN: usize = 4;
 
 /// What each of a token's features stands for, in their order.
-pub const KINDS: [Kind; PER_TOKEN] = [Kind::Word, Kind::Stem, Kind::Pair, Kind::Gapped, Kind::Triple];
+pub const KINDS: [Kind; PER_TOKEN] = [Kind::Word, Kind::Stem, Kind::Pair, Kind::Gapped];
 
 /// Bytes of a word that its stem keeps.
 const STEM: usize = 6;
@@ -41,10 +41,8 @@ pub enum Kind {
     Stem,
     /// The stems of this word and the one before.
     Pair,
-    /// The stems of this word and the one two before.
+    /// The stems of this word and the one two before; of such a character, the run of three that ends there.
     Gapped,
-    /// The stems of the last three words.
-    Triple,
 }
 
 impl Kind {
@@ -55,7 +53,7 @@ impl Kind {
             Self::Word => 0,
             Self::Stem => 3 * usize::from(is_character),
             Self::Pair => 1,
-            Self::Gapped | Self::Triple => 2,
+            Self::Gapped => 2,
         }
     }
 }
@@ -105,15 +103,14 @@ pub fn walk(text: &str, mut each: impl FnMut(Token)) {
             },
         };
         let [first, second, third] = last;
-        let of_stem = if is_character { chain(chain(chain(first, second), third), stem) } else { stem };
         let pair = chain(third, stem);
-        let mut features = [
-            feature(word, 1),
-            feature(of_stem, 2),
-            feature(pair, 3),
-            feature(chain(second, stem), 4),
-            feature(chain(second, pair), 5),
-        ];
+        let (of_stem, gapped) = if is_character {
+            let triple = chain(second, pair);
+            (chain(first, triple), triple)
+        } else {
+            (stem, chain(second, stem))
+        };
+        let mut features = [feature(word, 1), feature(of_stem, 2), feature(pair, 3), feature(gapped, 4)];
         for feature in &mut features {
             let slot = &mut lately[*feature as usize % LATELY];
             let is_repeated = *slot == *feature;

@@ -1,0 +1,203 @@
+//! Labelled texts, and their features by number. A line of the data is `{"text", "label", "category", "source"}`;
+//! which categories are learned from, and how strongly, is decided here.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use tollgate_filters::request::scan::learned::Evidence;
+use tollgate_filters::request::scan::learned::features::{NONE, PER_TOKEN, walk};
+use tollgate_filters::request::scan::scanner::{Scanner, Scratch};
+use tollgate_filters::request::scan::view::normalise;
+use tollgate_filters::request::scan::{Finding, Role};
+
+/// The classes whose recall counts. Others are hostile only by context, or in languages with too few texts to
+/// learn from: they are neither attack nor harmless here, only scored.
+const ATTACKS: [&str; 6] =
+    ["direct_injection", "jailbreak_persona", "indirect_injection", "structural", "obfuscated", "repetition"];
+
+const ORDINARY: [&str; 10] = [
+    "question",
+    "instruction",
+    "task_with_document",
+    "document",
+    "code_prompt",
+    "html_document",
+    "json_document",
+    "issue_report",
+    "agent_script",
+    "json_chat",
+];
+
+const HARD: [&str; 4] = ["hard_negative", "security_question", "safety_borderline", "role_play_prompt"];
+
+/// What a text counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Group {
+    /// To be found.
+    Attack,
+    /// Scored and reported, never learned from.
+    Apart,
+    /// Harmless, of the kind that users send.
+    Ordinary,
+    /// Harmless, full of the words of attacks.
+    Hard,
+    /// Operators' system prompts and texts about attacks, which quote them.
+    System,
+}
+
+/// A labelled text.
+#[derive(Debug)]
+pub(crate) struct Text {
+    /// What is learned from.
+    pub(crate) text: String,
+    /// Whose collection it is of, as a number.
+    pub(crate) source: usize,
+    /// What it counts as.
+    pub(crate) group: Group,
+    /// Its class, as the data has it.
+    pub(crate) category: String,
+    /// Its language, as the data has it.
+    pub(crate) language: String,
+    /// What the other layers found.
+    pub(crate) findings: Vec<Finding>,
+    /// The same, as this layer sees it.
+    pub(crate) evidence: Evidence,
+    /// Written for the training, not found anywhere.
+    pub(crate) is_own: bool,
+}
+
+/// Texts with their features.
+#[derive(Debug, Default)]
+pub(crate) struct Corpus {
+    /// What finds evidence in texts.
+    pub(crate) rules: Option<(Scanner, Scratch)>,
+    /// In the order of the data.
+    pub(crate) texts: Vec<Text>,
+    /// By the number of a source.
+    pub(crate) sources: Vec<String>,
+    /// For each text its tokens; for each token the numbers of its features, 0 where there is none.
+    pub(crate) tokens: Vec<Vec<[u32; PER_TOKEN]>>,
+    /// By the number of a feature: its hash. Number 0 is no feature.
+    pub(crate) features: Vec<u32>,
+    /// By the number of a feature: in which sources of attacks it occurs, a bit each.
+    pub(crate) in_attacks: Vec<u128>,
+    /// By the number of a feature: in which sources of harmless texts it occurs.
+    pub(crate) in_harmless: Vec<u128>,
+}
+
+/// What was written for the training is no accident of one source: it counts as two.
+const OWN: u128 = 1 << 127;
+
+/// In how many sources a feature that no attack has must occur: fewer would only remember harmless texts.
+const HARMLESS_SOURCES: u32 = 4;
+
+/// Texts longer than this are learned from in part.
+const MOST_TOKENS: usize = 6000;
+
+impl Corpus {
+    /// Adds the lines of a file.
+    pub(crate) fn read(&mut self, path: &Path) -> Result<(), String> {
+        let fault = |what: String| format!("{}: {what}", path.display());
+        let lines = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+        for line in lines.lines() {
+            let line: serde_json::Value =
+                serde_json::from_str(line).map_err(|error| fault(error.to_string()))?;
+            let field = |name: &str| line.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+            let category = field("category");
+            let group = match field("label") {
+                "attack" if ATTACKS.contains(&category) => Group::Attack,
+                "benign" if ORDINARY.contains(&category) => Group::Ordinary,
+                "benign" if HARD.contains(&category) => Group::Hard,
+                "benign" => Group::System,
+                _ => Group::Apart,
+            };
+            let side = if group <= Group::Apart { "attack" } else { "benign" };
+            let source = format!("{side}:{}", field("source"));
+            self.add(field("text"), &source, group, category, field("lang"), false);
+        }
+        Ok(())
+    }
+
+    /// Adds one text.
+    pub(crate) fn add(
+        &mut self,
+        text: &str,
+        source: &str,
+        group: Group,
+        category: &str,
+        language: &str,
+        is_own: bool,
+    ) {
+        let source = self.sources.iter().position(|known| known == source).unwrap_or_else(|| {
+            self.sources.push(source.to_owned());
+            self.sources.len() - 1
+        });
+        let findings = match &mut self.rules {
+            Some((scanner, scratch)) => scanner.scan(text, Role::User, scratch).findings.to_vec(),
+            None => Vec::new(),
+        };
+        let evidence = Evidence::of(&findings);
+        let text = normalise(text).into_owned();
+        let (category, language) = (category.to_owned(), language.to_owned());
+        self.texts.push(Text { text, source, group, category, language, findings, evidence, is_own });
+    }
+
+    /// Gives every feature that occurs often enough a number. One text, or one source, teaches its names and its
+    /// habits, not what an attack is: a feature must have been seen in `least_texts` texts of two sources.
+    pub(crate) fn index(&mut self, least_texts: u32) {
+        #[derive(Default, Clone, Copy)]
+        struct Seen {
+            texts: u32,
+            last: u32,
+            attacks: u128,
+            harmless: u128,
+        }
+        let mut seen: HashMap<u32, Seen> = HashMap::new();
+        for (number, text) in (1..).zip(&self.texts) {
+            let mut count = 0;
+            walk(&text.text, |token| {
+                count += 1;
+                if count > MOST_TOKENS {
+                    return;
+                }
+                for feature in token.features {
+                    if feature == NONE {
+                        continue;
+                    }
+                    let seen = seen.entry(feature).or_default();
+                    seen.texts += u32::from(seen.last != number);
+                    seen.last = number;
+                    match text.group {
+                        Group::Attack => seen.attacks |= 1 << text.source | if text.is_own { OWN } else { 0 },
+                        Group::Apart => {}
+                        _ => seen.harmless |= 1 << text.source,
+                    }
+                }
+            });
+        }
+        let enough = |seen: &Seen| {
+            let sources = (seen.attacks | seen.harmless).count_ones();
+            seen.texts >= least_texts && sources >= 2 && (seen.attacks != 0 || sources >= HARMLESS_SOURCES)
+        };
+        let mut kept: Vec<(u32, Seen)> = seen.into_iter().filter(|(_, seen)| enough(seen)).collect();
+        kept.sort_by_key(|&(feature, _)| feature);
+        self.features = std::iter::once(0).chain(kept.iter().map(|&(feature, _)| feature)).collect();
+        self.in_attacks = std::iter::once(0).chain(kept.iter().map(|(_, seen)| seen.attacks)).collect();
+        self.in_harmless = std::iter::once(0).chain(kept.iter().map(|(_, seen)| seen.harmless)).collect();
+        let numbers: HashMap<u32, u32> = kept.iter().map(|&(feature, _)| feature).zip(1..).collect();
+        self.tokens = self
+            .texts
+            .iter()
+            .map(|text| {
+                let mut tokens = Vec::new();
+                walk(&text.text, |token| {
+                    if tokens.len() < MOST_TOKENS {
+                        tokens
+                            .push(token.features.map(|feature| numbers.get(&feature).copied().unwrap_or(0)));
+                    }
+                });
+                tokens
+            })
+            .collect();
+    }
+}

@@ -1,0 +1,185 @@
+//! Held-out scores → thresholds, and what the scanner as a whole makes of them: rules, structure and this layer
+//! together, judged by the default policy as in the request path.
+
+use std::collections::BTreeMap;
+
+use tollgate_filters::request::scan::Role;
+use tollgate_filters::request::scan::learned::Thresholds;
+use tollgate_filters::request::scan::policy::{Action, Policy};
+use tollgate_filters::units::Day;
+
+use super::corpus::{Corpus, Group};
+
+/// From log-odds to probabilities, and where verdicts begin.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Calibration {
+    /// See `Shape::slope`.
+    pub(crate) slope: f32,
+    /// See `Shape::offset`.
+    pub(crate) offset: f32,
+    /// In probabilities.
+    pub(crate) thresholds: Thresholds,
+}
+
+/// How many texts of a group may be at or above a threshold, in sources never seen and in sources seen: ordinary
+/// texts, then hard negatives, then operators' system prompts and texts about attacks. The first decides how much
+/// this layer may say beside a finding of the others, the second how much by itself.
+const BUDGETS: [(&str, [f64; 3], [f64; 3]); 3] = [
+    ("flag", [0.006, 0.02, 0.10], [0.003, 0.008, 0.05]),
+    ("block", [0.0007, 0.004, 0.03], [0.0003, 0.002, 0.015]),
+    ("strict", [0.0003, 0.002, 0.02], [0.00012, 0.001, 0.010]),
+];
+
+const GROUPS: [Group; 3] = [Group::Ordinary, Group::Hard, Group::System];
+
+impl Calibration {
+    /// That of scores of texts whose sources, and of texts whose half, were held out.
+    pub(crate) fn of(corpus: &Corpus, sources: &[f32], halves: &[f32]) -> Self {
+        let (slope, offset) = logistic(corpus, sources);
+        let mut calibration =
+            Self { slope, offset, thresholds: Thresholds { flag: 0.0, block: 0.0, strict: 0.0 } };
+        let [flag, block, strict] = BUDGETS.map(|(_, unseen, seen)| {
+            let at = threshold(corpus, sources, unseen).max(threshold(corpus, halves, seen));
+            calibration.probability(at)
+        });
+        calibration.thresholds = Thresholds { flag, block, strict };
+        calibration
+    }
+
+    /// Of log-odds.
+    pub(crate) fn probability(&self, score: f32) -> f32 {
+        1.0 / (1.0 + (-(self.slope * score + self.offset)).exp())
+    }
+}
+
+/// Slope and offset that make the scores most likely, sources counting alike.
+fn logistic(corpus: &Corpus, scores: &[f32]) -> (f32, f32) {
+    let (mut slope, mut offset) = (1.0_f32, 0.0_f32);
+    let used: Vec<usize> = counted(corpus, scores).collect();
+    let mut sizes = vec![0.0_f32; corpus.sources.len()];
+    for &n in &used {
+        sizes[corpus.texts[n].source] += 1.0;
+    }
+    for _ in 0..2000 {
+        let (mut by_slope, mut by_offset, mut total) = (0.0, 0.0, 0.0);
+        for &n in &used {
+            let weight = 1.0 / sizes[corpus.texts[n].source].sqrt();
+            let error = 1.0 / (1.0 + (-(slope * scores[n] + offset)).exp())
+                - f32::from(corpus.texts[n].group == Group::Attack);
+            by_slope += weight * error * scores[n];
+            by_offset += weight * error;
+            total += weight;
+        }
+        slope = (slope - 0.5 * by_slope / total).max(0.05);
+        offset -= 0.5 * by_offset / total;
+    }
+    (slope, offset)
+}
+
+fn counted<'c>(corpus: &'c Corpus, scores: &'c [f32]) -> impl Iterator<Item = usize> + 'c {
+    (0..scores.len()).filter(|&n| {
+        let text = &corpus.texts[n];
+        !text.is_own && text.group != Group::Apart && !scores[n].is_nan()
+    })
+}
+
+/// The lowest threshold that keeps the budget of every group.
+fn threshold(corpus: &Corpus, scores: &[f32], budget: [f64; 3]) -> f32 {
+    let mut lowest = f32::NEG_INFINITY;
+    for (group, budget) in GROUPS.into_iter().zip(budget) {
+        let mut of_group: Vec<f32> =
+            counted(corpus, scores).filter(|&n| corpus.texts[n].group == group).map(|n| scores[n]).collect();
+        of_group.sort_by(|one, other| other.total_cmp(one));
+        if let Some(&first_too_many) = of_group.get((budget * of_group.len() as f64) as usize) {
+            lowest = lowest.max(first_too_many + 1e-4);
+        }
+    }
+    lowest
+}
+
+/// What each text comes to, with and without this layer.
+struct Outcome {
+    alone: bool,
+    rules: bool,
+    both: bool,
+    marked: bool,
+}
+
+fn outcome(corpus: &Corpus, score: f32, calibration: &Calibration, n: usize, policy: &Policy) -> Outcome {
+    let text = &corpus.texts[n];
+    let probability = calibration.probability(score);
+    let learned = calibration.thresholds.on_scale(probability);
+    let judge = |learned| policy.judge(Role::User, &text.findings, learned, Day(0)).action;
+    Outcome {
+        alone: probability >= calibration.thresholds.block,
+        rules: judge(0.0) == Action::Block,
+        both: judge(learned) == Action::Block,
+        marked: judge(learned) >= Action::Flag,
+    }
+}
+
+/// What a text is counted under, if it is.
+type Key = fn(&Corpus, usize) -> Option<String>;
+
+/// The tables of a report.
+const TABLES: [(&str, Key); 5] = [
+    ("group", |corpus, n| Some(format!("{:?}", corpus.texts[n].group))),
+    ("class of attack", |corpus, n| is_attack(corpus, n).then(|| corpus.texts[n].category.clone())),
+    ("language of attack", |corpus, n| is_attack(corpus, n).then(|| corpus.texts[n].language.clone())),
+    ("source of attack", |corpus, n| is_attack(corpus, n).then(|| source(corpus, n))),
+    ("harmless source", |corpus, n| (corpus.texts[n].group > Group::Apart).then(|| source(corpus, n))),
+];
+
+fn is_attack(corpus: &Corpus, n: usize) -> bool {
+    corpus.texts[n].group == Group::Attack
+}
+
+fn source(corpus: &Corpus, n: usize) -> String {
+    corpus.sources[corpus.texts[n].source].clone()
+}
+
+/// Tables of what is refused and what marked, by group, class, language and source.
+pub(crate) fn report(corpus: &Corpus, scores: &[f32], calibration: &Calibration) -> String {
+    let policy = Policy::default();
+    let strict = Policy { block_at: 0.9, ..Policy::default() };
+    let mut out = String::new();
+    for (title, key) in TABLES {
+        let mut rows: BTreeMap<String, [usize; 6]> = BTreeMap::new();
+        for n in (0..scores.len()).filter(|&n| !corpus.texts[n].is_own && !scores[n].is_nan()) {
+            let Some(key) = key(corpus, n) else { continue };
+            let Outcome { alone, rules, both, marked } = outcome(corpus, scores[n], calibration, n, &policy);
+            let strict = outcome(corpus, scores[n], calibration, n, &strict).both;
+            let row = rows.entry(key).or_default();
+            for (count, is_so) in row.iter_mut().zip([true, alone, rules, both, strict, marked]) {
+                *count += usize::from(is_so);
+            }
+        }
+        if title == "harmless source" {
+            rows.retain(|_, row| row[1] > 0 || row[3] > row[2]);
+        }
+        out += &format!(
+            "\n| {title} | texts | this layer alone | rules alone | both | 95 % interval | strict | marked |\n\
+             |---|---|---|---|---|---|---|---|\n"
+        );
+        out.extend(rows.iter().map(|(key, row)| line(key, row)));
+    }
+    out
+}
+
+fn line(key: &str, &[all, alone, rules, both, strict, marked]: &[usize; 6]) -> String {
+    let part = |found: usize| format!("{:.2} %", 100.0 * found as f64 / all as f64);
+    let (low, high) = wilson(both, all);
+    let [alone, rules, both, strict, marked] = [alone, rules, both, strict, marked].map(part);
+    format!("| {key} | {all} | {alone} | {rules} | {both} | {low:.1} – {high:.1} | {strict} | {marked} |\n")
+}
+
+/// The 95 % interval of a share, in per cent
+/// (<https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval#Wilson_score_interval>).
+fn wilson(found: usize, all: usize) -> (f64, f64) {
+    let (n, z) = (all.max(1) as f64, 1.96_f64);
+    let p = found as f64 / n;
+    let scale = 1.0 + z * z / n;
+    let middle = (p + z * z / (2.0 * n)) / scale;
+    let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt() / scale;
+    (100.0 * (middle - half).max(0.0), 100.0 * (middle + half).min(1.0))
+}
