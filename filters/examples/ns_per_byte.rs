@@ -101,7 +101,12 @@ fn measure(patterns: &Patterns, text: &str, length: usize) {
         for piece in &pieces {
             hits.clear();
             let views = if piece.is_ascii() { Views::ASCII } else { Views::only(View::Normalised) };
-            patterns.scan(piece, Subject { views, role: Role::User, has_borders: true }, &mut scratch, &mut hits);
+            patterns.scan(
+                piece,
+                Subject { views, role: Role::User, has_borders: true },
+                &mut scratch,
+                &mut hits,
+            );
             fired += hits.len();
         }
         best = best.min((processor_time() - began).as_secs_f64());

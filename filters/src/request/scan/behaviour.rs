@@ -32,7 +32,7 @@ const MOST_EVENTS: usize = 24;
 const MOST_REFUSED: usize = 4;
 /// Share of words in common from which a prompt is a variation of another.
 const VARIATION: f32 = 0.6;
-/// Marked or refused prompts in memory from which the next mark is one too many.
+/// Refused prompts in memory from which a mark is one too many.
 const TOO_MANY: f32 = 3.0;
 
 /// How a history is kept.
@@ -74,7 +74,7 @@ pub enum Pattern {
     },
     /// Nearly a prompt that was refused.
     Variation,
-    /// Marked once more after several marks.
+    /// Marked after several refusals.
     Escalation,
 }
 
@@ -146,6 +146,7 @@ impl History {
             self.refused.truncate(MOST_REFUSED - 1);
             self.refused.push_front((seen.hash, Sketch::of(seen.text)));
         }
+        self.heat += 1.0;
         // The pieces have done their work; what follows begins anew.
         self.ends.clear();
     }
@@ -202,11 +203,8 @@ impl History {
         let passed = now.saturating_sub(self.heat_at).as_secs_f32();
         self.heat *= (-passed / settings.half_life.as_secs_f32().max(1.0)).exp2();
         self.heat_at = now;
-        if seen.action >= Action::Flag {
-            if self.heat >= TOO_MANY - 0.5 {
-                patterns.push(Pattern::Escalation);
-            }
-            self.heat += 1.0;
+        if seen.action == Action::Flag && self.heat >= TOO_MANY - 0.5 {
+            patterns.push(Pattern::Escalation);
         }
     }
 }

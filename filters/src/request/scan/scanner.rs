@@ -139,7 +139,7 @@ impl Scanner {
             let evidence = learned::Evidence::of(findings);
             for reading in views.iter() {
                 let said = model.score(reading.text, evidence);
-                let score = on_our_scale(said.score, model);
+                let score = model.thresholds().on_scale(said.score);
                 if score > learned.score {
                     learned = Opinion { score, span: reading.origin(said.span) };
                 }
@@ -276,19 +276,4 @@ fn raised(severity: Severity) -> Severity {
         Severity::Low => Severity::Medium,
         Severity::Medium | Severity::High => Severity::High,
     }
-}
-
-/// The model's probability on the scale of scores, where 0.5 is worth a mark, 0.75 a block, and 0.9 a block where
-/// false alarms cost most.
-fn on_our_scale(probability: f32, model: &Model) -> f32 {
-    let learned::Thresholds { flag, block, strict } = model.thresholds();
-    let points = [(0.0, 0.0), (flag, 0.5), (block, 0.75), (strict, 0.9), (1.0, 1.0)];
-    for pair in points.windows(2) {
-        let [(from, low), (to, high)] = [pair[0], pair[1]];
-        if probability < to || to >= 1.0 {
-            let share = if to > from { ((probability - from) / (to - from)).clamp(0.0, 1.0) } else { 1.0 };
-            return low + share * (high - low);
-        }
-    }
-    1.0
 }

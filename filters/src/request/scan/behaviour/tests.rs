@@ -105,15 +105,27 @@ fn what_follows_a_refusal_is_compared_with_it() {
 }
 
 #[test]
-fn marks_add_up_and_are_forgotten() {
+fn refusals_add_up_and_are_forgotten() {
     let mut history = History::default();
-    let mut mark = |seconds| {
-        let seen = Seen { hash: seconds, text: "x", events: &[], action: Action::Flag };
-        history.observe(&seen, &SETTINGS, Duration::from_secs(seconds), rules_in)
+    let mut send = |seconds: u64, action| {
+        let text = seconds.to_string();
+        let seen = Seen { hash: seconds, text: &text, events: &[], action };
+        let patterns = history.observe(&seen, &SETTINGS, Duration::from_secs(seconds), rules_in);
+        if action == Action::Block {
+            history.refuse_last(&seen);
+        }
+        patterns
     };
-    assert!([1, 2, 3].into_iter().all(|at| mark(at).is_empty()));
-    assert_eq!(mark(4), [Pattern::Escalation]);
-    assert!(mark(40_000).is_empty());
+    assert!(
+        [1, 2, 3, 4].into_iter().all(|at| send(at, Action::Flag).is_empty()),
+        "marks alone are no attack"
+    );
+    for at in [11, 12, 13] {
+        send(at, Action::Block);
+    }
+    assert_eq!(send(14, Action::Flag), [Pattern::Escalation]);
+    assert!(send(15, Action::Allow).is_empty());
+    assert!(send(40_000, Action::Flag).is_empty());
 }
 
 proptest::proptest! {
