@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Mutex;
 
 use tollgate_filters::request::scan::learned::Evidence;
 use tollgate_filters::request::scan::learned::features::{NONE, PER_TOKEN, walk};
@@ -69,8 +70,8 @@ pub(crate) struct Text {
 /// Texts with their features.
 #[derive(Debug, Default)]
 pub(crate) struct Corpus {
-    /// What finds evidence in texts.
-    pub(crate) rules: Option<(Scanner, Scratch)>,
+    /// What finds evidence in texts. Threads share the rest; a scratch is one thread's.
+    pub(crate) rules: Option<(Scanner, Mutex<Scratch>)>,
     /// In the order of the data.
     pub(crate) texts: Vec<Text>,
     /// By the number of a source.
@@ -133,7 +134,10 @@ impl Corpus {
             self.sources.len() - 1
         });
         let findings = match &mut self.rules {
-            Some((scanner, scratch)) => scanner.scan(text, Role::User, scratch).findings.to_vec(),
+            Some((scanner, scratch)) => {
+                let scratch = scratch.get_mut().expect("a thread that panics ends the program");
+                scanner.scan(text, Role::User, scratch).findings.to_vec()
+            }
             None => Vec::new(),
         };
         let evidence = Evidence::of(&findings);

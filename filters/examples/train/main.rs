@@ -62,7 +62,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
         return Err("usage: train DATA OWN RULES [--write FILE] [NAME=VALUE…]".into());
     };
     let scanner = scanner(rules)?;
-    let scratch = scanner.scratch();
+    let scratch = std::sync::Mutex::new(scanner.scratch());
     let mut corpus = Corpus { rules: Some((scanner, scratch)), ..Corpus::default() };
     corpus.read(&data.join("attacks.jsonl"))?;
     corpus.read(&data.join("benign.jsonl"))?;

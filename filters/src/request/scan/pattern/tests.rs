@@ -4,7 +4,6 @@ use super::super::pack::Pack;
 use super::super::{Role, View};
 use super::*;
 
-#[expect(clippy::unnecessary_wraps, reason = "the shape that compile takes")]
 fn lower(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.to_lowercase())
 }
