@@ -8,7 +8,7 @@ use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::auth::Principal;
 use tollgate_filters::request::body::{Prompt, Text};
 use tollgate_filters::request::scan::inspect::{Inspection, Terms, Verdict};
-use tollgate_filters::request::scan::policy::{Action, Mode};
+use tollgate_filters::request::scan::policy::{Action, LEARNED_RULE, Mode};
 
 use super::ctx::RequestCtx;
 use crate::config::settings::OverBudget;
@@ -64,8 +64,12 @@ pub(super) fn scan(
     if verdict.action < Action::Block {
         return Ok(());
     }
+    let now = ctx.state.now();
+    if let Some(lease) = &mut ctx.lease {
+        lease.release(now);
+    }
     let place = prompt.texts[verdict.text].place;
-    let rule = verdict.findings.first().map_or_else(|| "learned.wording".into(), |first| first.rule.clone());
+    let rule = verdict.findings.first().map_or_else(|| LEARNED_RULE.into(), |first| first.rule.clone());
     Err(Refusal::PromptBlocked { place, rule })
 }
 

@@ -109,6 +109,7 @@ async fn a_refusal_before_the_body_was_read_is_heard() {
             .server_with(hasty.address, json!({"weight": 1000}))
             .server(other.address)
             .set("upstreams.pools.0.health", json!({"probe": "off"}))
+            .set("tollgate.scan.budget_bytes", 32 << 20)
             .pool_timeout("write_ms", 500);
         let gateway = Gateway::start(&conf).await;
         // Each has its first turn; the weight gives the hasty one the next thousand.

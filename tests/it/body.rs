@@ -61,6 +61,7 @@ async fn send(gateway: &Gateway, body: Vec<u8>, framed: Framed) -> u16 {
 
 fn large(conf: Conf) -> Conf {
     conf.set("tollgate.limits.request_body_bytes", 33 * KIB * KIB)
+        .set("tollgate.scan.budget_bytes", 33 * KIB * KIB)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -69,6 +69,14 @@ impl Lease {
         self.ended_at = now;
     }
 
+    /// Gives the reserved tokens back at once, for a request that will use none. It still counts as a request, and as
+    /// one in work until it is dropped.
+    pub fn release(&mut self, now: Duration) {
+        self.charge(0, now);
+        self.give_back();
+        self.reserved = 0;
+    }
+
     /// Tokens reserved.
     #[must_use]
     pub fn reserved(&self) -> u64 {
@@ -76,8 +84,8 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
+impl Lease {
+    fn give_back(&self) {
         if let Some(limit) = self.limits.tokens_per_minute {
             // A reservation flows back with time by itself; only what has not yet is given back. Otherwise slow
             // requests would return an allowance that has long been there again.
@@ -86,6 +94,12 @@ impl Drop for Lease {
             self.usage.tokens.give_back(reserved.saturating_sub(charged.max(flowed_ns)));
             self.usage.tokens.owe(charged.saturating_sub(reserved).min(WINDOW_NS));
         }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.give_back();
         self.usage.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

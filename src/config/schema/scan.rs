@@ -33,7 +33,7 @@ section! {
         /// Ask the learned layer too.
         learned: Flag = "true";
         /// Text of one request that is looked at.
-        budget_bytes: Whole<1024, { 1 << 30 }> = "4194304";
+        budget_bytes: Whole<1024, { 1 << 30 }> = "16777216";
         /// What happens to a request with more text than that: `closed` refuses it, `open` looks at the beginning and
         /// the end of it and lets the rest pass.
         over_budget: OverBudgetName = "closed";

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::behaviour::{self, History, Pattern, Seen, text_hash};
 use super::pattern::{Event, Subject};
-use super::policy::{Action, Judgement, Mode, Policy};
+use super::policy::{Action, Judgement, LEARNED_RULE, Mode, Policy};
 use super::scanner::{Scanner, Scratch};
 use super::{Category, Finding, Role, Severity, View};
 use crate::units::Day;
@@ -195,7 +195,7 @@ fn counting(policy: &Policy, today: Day, findings: &[Finding], learned: (f32, Ra
     if learned.0 >= policy.flag_at {
         let severity = if learned.0 >= policy.block_at { Severity::High } else { Severity::Medium };
         let finding = Finding {
-            rule: "learned.wording".into(),
+            rule: LEARNED_RULE.into(),
             category: Category::Learned,
             severity,
             view: View::Normalised,

@@ -12,6 +12,12 @@ use crate::units::Day;
 
 use super::{Category, Finding, Role, Severity};
 
+/// The id under which the learned layer stands beside the rules.
+pub const LEARNED_RULE: &str = "learned.wording";
+
+/// The learned layer's opinion from which on it marks a text in which nothing else was found.
+const MARKS_ALONE: f32 = 0.6;
+
 /// What may be done about a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
@@ -133,6 +139,15 @@ impl Policy {
                 blocking.add(weight, finding.severity);
             }
         }
+        let mut learned = learned;
+        if self.exempts_named(&["learned", LEARNED_RULE], today) {
+            is_exempt |= learned >= self.flag_at;
+            learned = 0.0;
+        }
+        // Wording alone, with nothing else found, must be well over the line: a mark that means little is soon ignored.
+        if marking.value() == 0.0 && learned < MARKS_ALONE {
+            learned = 0.0;
+        }
         let learned_mode = most.min(self.mode_of(Category::Learned));
         if learned_mode >= Mode::Flag {
             marking.add_learned(learned);
@@ -171,8 +186,12 @@ impl Policy {
     }
 
     fn exempts(&self, finding: &Finding, today: Day) -> bool {
-        let fits = |what: &str| *what == *finding.rule || *what == *finding.category.name();
-        self.exempt.iter().any(|exemption| today <= exemption.until && fits(&exemption.what))
+        self.exempts_named(&[&finding.rule, finding.category.name()], today)
+    }
+
+    fn exempts_named(&self, names: &[&str], today: Day) -> bool {
+        let fits = |exemption: &Exemption| names.iter().any(|name| *exemption.what == **name);
+        self.exempt.iter().any(|exemption| today <= exemption.until && fits(exemption))
     }
 }
 
