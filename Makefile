@@ -6,7 +6,7 @@ DESTDIR ?=
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 CONFDIR ?= /etc/tollgate
 
-.PHONY: run test test-engines bench build install
+.PHONY: run test test-engines evaluate-scanner bench build install
 
 # The gateway in front of three simulated servers. Ctrl-C stops all of it.
 run:
@@ -19,6 +19,11 @@ test:
 # vLLM, SGLang and transformers for real: 20 GB of packages, half an hour. ENGINES="vllm" takes one.
 test-engines:
 	scripts/test-engines.sh $(ENGINES)
+
+# Recall and false alarms of the prompt scanner on labelled prompts, where they are.
+evaluate-scanner:
+	scripts/install-system.sh build
+	scripts/evaluate-scanner.sh
 
 bench:
 	scripts/install-system.sh build

@@ -294,3 +294,48 @@ fn the_command_speaks_one_line_for_a_line() {
     assert!(!words.is_empty(), "{span}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("MB/s"));
 }
+
+/// Regression: what each language's sentences were judged as once, they still are. `tests/data/scan/README.md` says what
+/// they prove and what they do not.
+#[test]
+fn the_sentences_of_every_language_are_judged_as_labelled() {
+    use std::io::Write;
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/scan");
+    let mut files = 0;
+    for file in std::fs::read_dir(folder).expect("the folder is there").flatten().map(|entry| entry.path()) {
+        if file.extension().is_none_or(|extension| extension != "jsonl") {
+            continue;
+        }
+        files += 1;
+        let text = std::fs::read_to_string(&file).expect("it can be read");
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let mut process = binary()
+            .arg("scan")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let mut input = process.stdin.take().expect("piped");
+        let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
+        let output = process.wait_with_output().expect("it ends");
+        writer.join().expect("no panic").expect("written");
+        let verdicts = String::from_utf8(output.stdout).expect("UTF-8");
+        let (mut attacks, mut found, mut harmless, mut alarms) = (0, 0, 0, Vec::new());
+        for (line, verdict) in lines.iter().zip(verdicts.lines()) {
+            let verdict: Value = serde_json::from_str(verdict).expect("JSON");
+            assert_eq!(line["id"], verdict["id"]);
+            let flagged = usize::from(verdict["flagged"] == true);
+            if line["label"] == "attack" {
+                attacks += 1;
+                found += flagged;
+            } else {
+                harmless += 1;
+                alarms.extend((flagged == 1).then(|| verdict["id"].clone()));
+            }
+        }
+        assert_eq!(attacks + harmless, lines.len(), "{}", file.display());
+        assert!(found * 10 >= attacks * 9, "{}: {found} of {attacks} attacks", file.display());
+        assert!(alarms.len() <= 1, "{}: {alarms:?} of {harmless} harmless ones", file.display());
+    }
+    assert!(files >= 13, "{files} languages");
+}
