@@ -8,7 +8,7 @@
 //! does not part them, because chains skip it; and a harmless prompt rarely ends a word or two into an attack, so
 //! little is found that is not there.
 //!
-//! Bounds: at most [`MOST_CHAINS`] chains of [`MOST_EVENTS`] words a prompt, and as many prompts as the settings say.
+//! Bounds: at most `MOST_CHAINS` chains of `MOST_EVENTS` words a prompt, and as many prompts as the settings say.
 //! Time is passed in. One conversation is used by one request at a time; the caller holds the lock.
 
 use std::collections::VecDeque;

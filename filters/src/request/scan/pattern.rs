@@ -1,9 +1,9 @@
 //! Layer 2: the rule packs, compiled, and the search of one view of a text for them. An engine finds literals
-//! and patterns ([`super::matcher`]); the [`lexicon`] tells which atoms they stand for; [`proximity`] tells which
+//! and patterns (`matcher.rs`); the `lexicon` tells which atoms they stand for; `proximity` tells which
 //! rules those atoms make fire.
 //!
-//! How a text is compared with an atom is in [`lexicon`], when a rule fires in [`proximity`], what a pattern may
-//! say in [`regex`].
+//! How a text is compared with an atom is in `lexicon`, when a rule fires in `proximity`, what a pattern may
+//! say in `regex`.
 //!
 //! What always holds: the hits of a text depend on its bytes, its views and its role alone, not on the engine and
 //! not on what was scanned before. A rule fires at most once in a text.

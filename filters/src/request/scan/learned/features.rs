@@ -2,7 +2,7 @@
 //! hashed. One pass, nothing kept but the last three words, nothing allocated: the trainer runs this same code, so
 //! what was learned and what is looked up cannot differ.
 //!
-//! A word is a run of letters of any alphabet, compared without ASCII case. A stem is its first [`STEM`] bytes (six
+//! A word is a run of letters of any alphabet, compared without ASCII case. A stem is its first `STEM` bytes (six
 //! letters of the Latin alphabet, enough that "ignore", "ignorer" and "ignoriere" meet). Scripts that put no space
 //! between words (Han, kana, Hangul, Thai, Lao) give one token a character and runs of two to four of them. A run of
 //! digits is one token whatever its value, so that nothing learns a number. Everything else only separates.
