@@ -3,6 +3,8 @@
 //! Hyperscan is not built in and the oracle of the other's tests.
 
 #[cfg(feature = "hyperscan")]
+mod dialect;
+#[cfg(feature = "hyperscan")]
 mod fast;
 
 use regex_syntax::hir::Hir;
@@ -44,6 +46,7 @@ pub(crate) struct Wanted<'w> {
     pub(crate) literals: &'w Literals,
     /// Numbered after the literals.
     pub(crate) patterns: &'w [Hir],
+    #[cfg_attr(not(feature = "hyperscan"), expect(dead_code, reason = "the engine in Rust does both alike"))]
     pub(crate) mode: Mode,
 }
 
@@ -85,6 +88,10 @@ pub(crate) struct Piece<'t> {
     /// What is kept of the text, the new bytes last.
     pub(crate) text: &'t [u8],
     /// How many bytes of the text came before it.
+    #[cfg_attr(
+        not(feature = "hyperscan"),
+        expect(dead_code, reason = "the engine in Rust counts from the piece")
+    )]
     pub(crate) base: u64,
     /// How many of its bytes are new.
     pub(crate) new: usize,

@@ -18,6 +18,7 @@ mod pieces;
 mod proximity;
 mod regex;
 mod stream;
+mod workspace;
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,11 +35,11 @@ use super::{Category, Severity, View};
 use lexicon::Lexicon;
 pub(crate) use lexicon::Literals;
 use phrase::Window;
-pub use proximity::{Event, Hit, Subject};
-use proximity::{Proximity, Workspace};
-#[cfg(feature = "hyperscan")]
-pub(crate) use regex::for_hyperscan;
+use proximity::Proximity;
+pub use proximity::{Hit, Subject};
 pub use stream::PatternStream;
+pub use workspace::Event;
+use workspace::Workspace;
 
 /// All rule packs in a form that texts can be searched for.
 #[derive(Debug)]
@@ -201,7 +202,7 @@ impl Patterns {
         PatternScratch {
             number: self.number,
             matcher: self.matcher.scratch(),
-            workspace: Workspace::new(&self.proximity, self.rules.len()),
+            workspace: self.proximity.workspace(self.rules.len()),
             starts: self.starts.as_ref().map(Starts::cache),
             pattern_ends: vec![usize::MAX; self.pattern_rules.len()],
         }
@@ -235,7 +236,7 @@ impl Patterns {
                 {
                     let until = self.proximity.known_until(event.end);
                     self.proximity.settle(workspace, until, subject, hits);
-                    workspace.forget(&self.proximity);
+                    self.proximity.forget(workspace);
                 }
             });
         };

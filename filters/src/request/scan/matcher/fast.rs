@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ring::digest;
 
 use super::super::hyperscan::{Database, Error, Expression, Found, Scratch, Stream, platform};
-use super::super::pattern::for_hyperscan;
 use super::super::words::{Unfinished, Words};
+use super::dialect::for_hyperscan;
 use super::{Mode, Piece, Unfit, Wanted};
 
 /// Literals and patterns, ready to be looked for.

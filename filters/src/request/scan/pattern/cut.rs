@@ -8,7 +8,7 @@ use super::super::pack::{Languages, LinkedAtom};
 use super::phrase::{Joint, Phrase, Word, is_apostrophe};
 
 /// An atom, cut at its spaces and apostrophes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Cut {
     pub(super) concept: u16,
     pub(super) languages: Languages,
@@ -127,39 +127,33 @@ fn words(text: &str) -> Vec<Word> {
     words
 }
 
-/// What an atom says: its concept, its letters, whether its ends are bounded, and the words around it.
-type Said = (u16, Box<[u8]>, bool, bool, Option<Phrase>);
-
-/// A word whose end is open: its letters, whether its beginning is bounded, and its languages.
-type Stem = (Box<[u8]>, bool, Languages);
-
 /// Atoms that say the same, merged: the same words of the same concept under several languages, and words that
 /// begin with another one of the concept whose end is open. Less is looked for, and nothing is reported twice.
 pub(super) fn merge(cuts: Vec<Cut>) -> Vec<Cut> {
     let mut merged: Vec<Cut> = Vec::new();
-    let mut known: HashMap<Said, usize> = HashMap::new();
+    let mut known: HashMap<Cut, usize> = HashMap::new();
     for cut in cuts {
-        let key = (cut.concept, cut.literal.clone(), cut.bounded_start, cut.bounded_end, cut.phrase.clone());
-        match known.get(&key) {
+        let apart_from_language = Cut { languages: Languages::NONE, ..cut.clone() };
+        match known.get(&apart_from_language) {
             Some(index) => merged[*index].languages = merged[*index].languages.or(cut.languages),
             None => {
-                known.insert(key, merged.len());
+                known.insert(apart_from_language, merged.len());
                 merged.push(cut);
             }
         }
     }
-    let mut stems: HashMap<u16, Vec<Stem>> = HashMap::new();
-    for cut in merged.iter().filter(|cut| cut.phrase.is_none() && !cut.bounded_end) {
-        let of_concept = stems.entry(cut.concept).or_default();
-        of_concept.push((cut.literal.clone(), cut.bounded_start, cut.languages));
+    let is_stem = |cut: &&Cut| cut.phrase.is_none() && !cut.bounded_end;
+    let mut stems: HashMap<u16, Vec<Cut>> = HashMap::new();
+    for stem in merged.iter().filter(is_stem) {
+        stems.entry(stem.concept).or_default().push(stem.clone());
     }
-    for cut in &mut merged {
-        for (stem, bounded_start, languages) in stems.get(&cut.concept).into_iter().flatten() {
-            let is_longer =
-                cut.literal.len() > stem.len() || (cut.bounded_end && cut.literal.len() == stem.len());
-            let begins_so = cut.literal.starts_with(stem) && (!bounded_start || cut.bounded_start);
-            if cut.phrase.is_none() && is_longer && begins_so {
-                cut.languages = cut.languages.without(*languages);
+    for cut in merged.iter_mut().filter(|cut| cut.phrase.is_none()) {
+        for stem in stems.get(&cut.concept).into_iter().flatten() {
+            let (length, least) = (cut.literal.len(), stem.literal.len());
+            let is_longer = length > least || (cut.bounded_end && length == least);
+            let begins_alike = !stem.bounded_start || cut.bounded_start;
+            if is_longer && begins_alike && cut.literal.starts_with(&stem.literal) {
+                cut.languages = cut.languages.without(stem.languages);
             }
         }
     }

@@ -17,7 +17,7 @@ use std::ops::Range;
 use super::super::pack::{Languages, PackFault, Packs};
 use super::cut::{self, Common, Cut};
 use super::phrase::{MAX_SEPARATORS, Neighbour, Not, Phrase, Window, Word};
-use super::proximity::Event;
+use super::workspace::Event;
 
 /// All atoms of all concepts.
 #[derive(Debug, Default)]

@@ -6,7 +6,8 @@
 
 use super::super::matcher::{MAX_LITERAL, MatcherStream, Piece};
 use super::phrase::{Not, Window};
-use super::proximity::{Hit, Kept, Subject};
+use super::proximity::{Hit, Subject};
+use super::workspace::Kept;
 use super::{PatternScratch, Patterns};
 
 /// How far the search of one text is.
@@ -107,7 +108,7 @@ impl Patterns {
             workspace.resume(kept, fired);
             let patterns = hits.len();
             self.proximity.settle(workspace, until, *subject, hits);
-            workspace.forget(&self.proximity);
+            self.proximity.forget(workspace);
             workspace.put_aside(kept);
             fired.extend(hits[patterns..].iter().map(|hit| hit.rule));
         }
