@@ -132,11 +132,7 @@ impl Plan {
                 return Err(faults);
             }
         };
-        let proximity = Proximity::new(
-            &packs.rules,
-            &lexicon.shortest_atoms(packs.concepts.len()),
-            lexicon.reach() + MAX_LITERAL,
-        );
+        let proximity = Proximity::new(&packs.rules, lexicon.shortest_atoms(), lexicon.reach() + MAX_LITERAL);
         Ok(Self { rules: packs.rules.clone(), lexicon, proximity, pattern_rules, patterns })
     }
 

@@ -26,8 +26,10 @@ pub(crate) struct Words {
 /// A hash table that is asked often and seldom has an answer.
 #[derive(Debug)]
 struct Table {
-    /// One bit a row: whether anything is in it.
+    /// One bit a hash: whether anything has it. Several hashes share a row.
     filled: Vec<u64>,
+    /// How far a product is shifted to be a hash.
+    shift: u32,
     /// Where the entries of a row begin; those of the next one follow.
     rows: Vec<u16>,
     entries: Vec<Entry>,
@@ -39,6 +41,19 @@ struct Entry {
     head: u64,
     mask: u64,
     literal: u32,
+    length: u16,
+    /// Letters of the word for which it is looked up: all of a whole word, those of a stem's key.
+    letters: u16,
+}
+
+/// A word of a text.
+#[derive(Debug, Clone, Copy)]
+struct Word {
+    start: usize,
+    /// How many letters it has, or sixty-four if there are more.
+    letters: u32,
+    /// Its first eight bytes, as if in lower case.
+    head: u64,
 }
 
 /// A literal that the end of a piece cuts in two.
@@ -53,9 +68,12 @@ pub(crate) struct Unfinished {
 /// Bytes of a stem that are hashed.
 const KEY: u32 = 4;
 
-/// Rows of a table. 1 KiB of bits stays in the cache beside everything else, and thousands of literals fill a
-/// fraction of them.
-const ROW_BITS: u32 = 13;
+/// Bits for each entry of a table, as a power of two: of the words that are not in it one in eight or more is looked up
+/// in vain, and sixteen thousand literals take 16 KiB of the nearest cache.
+const SPARSE: u32 = 3;
+
+/// Bits that share a row, as a power of two.
+const ROW_BITS: u32 = 2;
 
 /// The longest word that is told from others by its length.
 const LONGEST_WHOLE: usize = 60;
@@ -70,25 +88,26 @@ impl Words {
     /// # Errors
     /// If there are more than the tables can hold.
     pub(crate) fn new(literals: &[Box<[u8]>], open: &[bool]) -> Result<Self, String> {
-        let mut whole = vec![Vec::new(); 1 << ROW_BITS];
-        let mut stems = vec![Vec::new(); 1 << ROW_BITS];
+        let mut whole = Vec::new();
+        let mut stems = Vec::new();
         let mut short = Vec::new();
         for ((literal, bytes), open) in (0..).zip(literals).zip(open) {
             let letters = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
-            let run = u32::try_from(letters).map_err(|error| error.to_string())?;
+            let number = |length: usize| u16::try_from(length).map_err(|error| error.to_string());
+            let (run, length) = (number(letters)?, number(bytes.len())?);
             let head = load(bytes, 0);
-            let entry = Entry { head: head & first(bytes.len()), mask: first(bytes.len()), literal };
-            if !open && letters == bytes.len() && letters <= LONGEST_WHOLE {
-                whole[whole_row(head, run)].push(entry);
+            let mask = first(bytes.len());
+            let entry = Entry { head: head & mask, mask, literal, length, letters: run };
+            if !open && run == length && letters <= LONGEST_WHOLE {
+                whole.push((whole_key(head, u32::from(run)), entry));
                 continue;
             }
-            stems[stem_row(head, run.min(KEY))].push(entry);
-            if run < KEY && bytes.len() == letters && !short.contains(&run) {
-                short.push(run);
+            let key = u32::from(run).min(KEY);
+            stems.push((stem_key(head, key), Entry { letters: key as u16, ..entry }));
+            if run == length && key < KEY && !short.contains(&key) {
+                short.push(key);
             }
         }
-        // The shorter first, so that what begins at one place is reported in the order of its ends.
-        stems.iter_mut().for_each(|row| row.sort_by_key(|entry| literals[entry.literal as usize].len()));
         Ok(Self { whole: Table::new(whole)?, stems: Table::new(stems)?, literals: literals.to_vec(), short })
     }
 
@@ -159,17 +178,18 @@ impl Words {
                 }
                 let length = (mask >> offset | (next << 1) << (63 - offset)).trailing_ones();
                 let head = load(text, start);
-                let row = whole_row(head, length);
-                if self.whole.has(row) {
-                    self.compare(self.whole.row(row), text, start, head, &mut report, &mut cut);
+                let word = Word { start, letters: length, head };
+                if let Some(row) = self.whole.of(whole_key(head, length)) {
+                    self.compare(row, text, word, length, &mut report, &mut cut);
                 }
-                let row = stem_row(head, length.min(KEY));
-                if self.stems.has(row) {
-                    self.compare(self.stems.row(row), text, start, head, &mut report, &mut cut);
+                let key = length.min(KEY);
+                if let Some(row) = self.stems.of(stem_key(head, key)) {
+                    self.compare(row, text, word, key, &mut report, &mut cut);
                 }
-                for short in self.short.iter().filter(|short| length > **short) {
-                    let row = stem_row(head, *short);
-                    self.compare(self.stems.row(row), text, start, head, &mut report, &mut cut);
+                for key in self.short.iter().copied().filter(|key| length > *key) {
+                    if let Some(row) = self.stems.of(stem_key(head, key)) {
+                        self.compare(row, text, word, key, &mut report, &mut cut);
+                    }
                 }
             }
             mask = next;
@@ -177,54 +197,81 @@ impl Words {
         }
     }
 
+    /// Reports those entries of a row that were put there for as many letters and are what the word begins with.
     #[inline]
     fn compare(
         &self,
-        entries: &[Entry],
+        row: &[Entry],
         text: &[u8],
-        at: usize,
-        head: u64,
+        word: Word,
+        letters: u32,
         report: &mut impl FnMut(u32, usize),
         cut: &mut impl FnMut(u32, usize),
     ) {
+        let at = word.start;
         // At the end of a piece only the bytes that are there can be compared.
         let there = first(text.len() - at);
-        for entry in entries {
-            if (head ^ entry.head) & entry.mask & there == 0 {
-                let literal = &self.literals[entry.literal as usize];
-                match text.get(at..at + literal.len()) {
-                    // Compared again: so far every byte was taken for a letter.
-                    Some(there) if there.eq_ignore_ascii_case(literal) => {
-                        report(entry.literal, at + literal.len());
-                    }
-                    Some(_) => {}
-                    None => cut(entry.literal, at),
+        for entry in row {
+            if (word.head ^ entry.head) & entry.mask & there != 0 || u32::from(entry.letters) != letters {
+                continue;
+            }
+            let end = at + usize::from(entry.length);
+            // Every byte was compared as if it were a letter. Among letters that is exact.
+            if u32::from(entry.length) <= word.letters.min(8) {
+                report(entry.literal, end);
+                continue;
+            }
+            match text.get(at..end) {
+                Some(there) if there.eq_ignore_ascii_case(&self.literals[entry.literal as usize]) => {
+                    report(entry.literal, end);
                 }
+                Some(_) => {}
+                None => cut(entry.literal, at),
             }
         }
     }
 }
 
 impl Table {
-    fn new(by_row: Vec<Vec<Entry>>) -> Result<Self, String> {
-        let mut table = Self { filled: vec![0; by_row.len() / 64], rows: Vec::new(), entries: Vec::new() };
-        for (index, mut row) in by_row.into_iter().enumerate() {
-            table.filled[index / 64] |= u64::from(!row.is_empty()) << (index % 64);
+    /// Of entries by their keys.
+    fn new(mut entries: Vec<(u64, Entry)>) -> Result<Self, String> {
+        let bits = (entries.len().next_power_of_two().ilog2() + SPARSE).max(8);
+        let mut table = Self {
+            filled: vec![0; (1 << bits) / 64],
+            shift: 64 - bits,
+            rows: Vec::with_capacity((1 << (bits - ROW_BITS)) + 1),
+            entries: Vec::with_capacity(entries.len()),
+        };
+        // The shorter first, so that what begins at one place is reported in the order of its ends.
+        entries.sort_by_key(|(key, entry)| (table.hash(*key) >> ROW_BITS, entry.length, entry.literal));
+        let mut left = entries.into_iter().peekable();
+        for row in 0..1 << (bits - ROW_BITS) {
             table.rows.push(place(table.entries.len())?);
-            table.entries.append(&mut row);
+            while let Some((key, entry)) = left.next_if(|(key, _)| table.hash(*key) >> ROW_BITS == row) {
+                let hash = table.hash(key);
+                table.filled[hash / 64] |= 1 << (hash % 64);
+                table.entries.push(entry);
+            }
         }
         table.rows.push(place(table.entries.len())?);
         Ok(table)
     }
 
+    /// Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4), with 2^64 / golden ratio.
     #[inline]
-    fn has(&self, row: usize) -> bool {
-        self.filled[row / 64] >> (row % 64) & 1 == 1
+    fn hash(&self, key: u64) -> usize {
+        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
     }
 
+    /// The entries that may have this key.
     #[inline]
-    fn row(&self, row: usize) -> &[Entry] {
-        &self.entries[usize::from(self.rows[row])..usize::from(self.rows[row + 1])]
+    fn of(&self, key: u64) -> Option<&[Entry]> {
+        let hash = self.hash(key);
+        if self.filled[hash / 64] >> (hash % 64) & 1 == 0 {
+            return None;
+        }
+        let row = hash >> ROW_BITS;
+        Some(&self.entries[usize::from(self.rows[row])..usize::from(self.rows[row + 1])])
     }
 }
 
@@ -232,22 +279,16 @@ fn place(entries: usize) -> Result<u16, String> {
     u16::try_from(entries).map_err(|_| format!("expected fewer than {} different words", u16::MAX))
 }
 
-/// The row of a literal that is all of a word of this length.
+/// The key of a literal that is all of a word of this length.
 #[inline]
-fn whole_row(head: u64, length: u32) -> usize {
-    row((head & first(length as usize)) ^ u64::from(length))
+fn whole_key(head: u64, length: u32) -> u64 {
+    (head & first(length as usize)) ^ u64::from(length)
 }
 
-/// The row of a literal by its first `key` bytes.
+/// The key of a literal by its first `key` bytes.
 #[inline]
-fn stem_row(head: u64, key: u32) -> usize {
-    row(head & u64::from(u32::MAX >> (8 * (KEY - key))))
-}
-
-/// Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4), with 2^64 / golden ratio.
-#[inline]
-fn row(key: u64) -> usize {
-    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - ROW_BITS)) as usize
+fn stem_key(head: u64, key: u32) -> u64 {
+    head & u64::from(u32::MAX >> (8 * (KEY - key)))
 }
 
 /// The first so many of eight bytes.

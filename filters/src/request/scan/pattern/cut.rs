@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::super::matcher::MAX_LITERAL;
 use super::super::pack::{Languages, LinkedAtom};
-use super::phrase::{Joint, Phrase, Word, is_apostrophe};
+use super::phrase::{Joint, MAX_SEPARATORS, Phrase, Word, is_apostrophe};
 
 /// An atom, cut at its spaces and apostrophes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -110,6 +110,23 @@ impl Common {
     fn rarity(&self, word: &[u8]) -> usize {
         // Past the list, the longer the rarer.
         self.ranks.get(word).copied().unwrap_or(10_000 + word.len())
+    }
+}
+
+impl Cut {
+    /// Its length as a reader counts it.
+    pub(super) fn length(&self) -> usize {
+        let around = self.phrase.iter().flat_map(|phrase| phrase.before.iter().chain(&phrase.after));
+        self.literal.len() + around.map(|word| word.bytes.len() + 1).sum::<usize>()
+    }
+
+    /// The most bytes that it reaches to either side of its literal, that included, and what bounds it.
+    pub(super) fn reach(&self) -> usize {
+        // A separator takes three bytes at most, a letter four.
+        let side =
+            |words: &[Word]| words.iter().map(|word| word.bytes.len() + 3 * MAX_SEPARATORS).sum::<usize>();
+        let around = self.phrase.iter().map(|phrase| side(&phrase.before).max(side(&phrase.after)));
+        self.literal.len() + around.max().unwrap_or(0) + 4
     }
 }
 

@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use super::super::pack::{Languages, PackFault, Packs};
 use super::cut::{self, Common, Cut};
-use super::phrase::{MAX_SEPARATORS, Neighbour, Not, Phrase, Window, Word};
+use super::phrase::{Neighbour, Not, Phrase, Phrases, Window};
 use super::workspace::Event;
 
 /// All atoms of all concepts.
@@ -31,7 +31,11 @@ pub(crate) struct Lexicon {
     keys: Vec<u32>,
     /// One bit for each hash of a literal and the key of a word beside it: whether a phrase may have both.
     pairs: Vec<u64>,
-    phrases: Vec<Phrase>,
+    phrases: Phrases,
+    /// By concept the length of its shortest atom.
+    shortest: Vec<usize>,
+    /// The most bytes that an atom reaches to either side of its literal.
+    reach: usize,
 }
 
 /// Plain text to look for, in lower case. The index of a literal is its number.
@@ -59,16 +63,22 @@ struct Group {
 }
 
 /// What it means that a literal was found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Use {
-    concept: u16,
     languages: Languages,
-    length: u16,
-    bounded_start: bool,
-    bounded_end: bool,
-    /// Index of the phrase around it; [`ALONE`] for a word.
+    /// The phrase around it; [`ALONE`] for a word.
     phrase: u32,
+    concept: u16,
+    length: u8,
+    /// [`STARTS`] and [`ENDS`].
+    bounds: u8,
 }
+
+/// No letter or digit may stand before.
+const STARTS: u8 = 1;
+
+/// No letter or digit may stand after.
+const ENDS: u8 = 2;
 
 const ALONE: u32 = u32::MAX;
 
@@ -87,57 +97,62 @@ impl Lexicon {
                 Err(message) => faults.push(atom.fault(message)),
             }
         }
-        if faults.is_empty() { Ok(Self::build(cut::merge(parsed))) } else { Err(faults) }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Self::build(cut::merge(parsed), packs.concepts.len()))
     }
 
-    fn build(cuts: Vec<Cut>) -> Self {
-        let mut lexicon = Self { pairs: vec![0; (1 << PAIR_BITS) / 64], ..Self::default() };
+    fn build(cuts: Vec<Cut>, concepts: usize) -> Self {
+        let pairs = vec![0; (1 << PAIR_BITS) / 64];
+        let mut lexicon = Self { pairs, shortest: vec![usize::MAX; concepts], ..Self::default() };
         // Sorted, so that the same packs always make the same tables; words come first.
-        let mut by_literal: BTreeMap<(bool, Box<[u8]>), Vec<Use>> = BTreeMap::new();
+        let mut by_literal: BTreeMap<(bool, Box<[u8]>), Vec<Cut>> = BTreeMap::new();
         for cut in cuts {
-            let phrase = cut.phrase.map_or(ALONE, |phrase| {
-                lexicon.phrases.push(phrase);
-                u32::try_from(lexicon.phrases.len() - 1).unwrap_or(ALONE)
-            });
-            by_literal.entry((!cut.bounded_start, cut.literal.clone())).or_default().push(Use {
-                concept: cut.concept,
-                languages: cut.languages,
-                length: u16::try_from(cut.literal.len()).unwrap_or(u16::MAX),
-                bounded_start: cut.bounded_start,
-                bounded_end: cut.bounded_end,
-                phrase,
-            });
+            let shortest = &mut lexicon.shortest[usize::from(cut.concept)];
+            *shortest = (*shortest).min(cut.length());
+            lexicon.reach = lexicon.reach.max(cut.reach());
+            by_literal.entry((!cut.bounded_start, cut.literal.clone())).or_default().push(cut);
         }
-        for ((inside, literal), uses) in by_literal {
+        for ((inside, literal), cuts) in by_literal {
             if !inside {
                 lexicon.literals.words += 1;
-                lexicon.literals.open.push(uses.iter().any(|found| !found.bounded_end));
+                lexicon.literals.open.push(cuts.iter().any(|cut| !cut.bounded_end));
             }
             lexicon.literals.all.push(literal);
-            lexicon.add_group(uses);
+            lexicon.add_group(cuts);
         }
         lexicon
     }
 
-    fn add_group(&mut self, uses: Vec<Use>) {
+    fn add_group(&mut self, cuts: Vec<Cut>) {
         let mut kinds = [Vec::new(), Vec::new(), Vec::new()];
-        for found in uses {
-            let (kind, key) = match self.phrases.get(found.phrase as usize).and_then(Phrase::neighbour) {
+        for cut in cuts {
+            let (kind, key) = match cut.phrase.as_ref().and_then(Phrase::neighbour) {
                 None => (0, 0),
                 Some(Neighbour::Next(key)) => (1, key),
                 Some(Neighbour::Last(key)) => (2, key),
             };
-            kinds[kind].push((key, found));
+            kinds[kind].push((key, cut));
         }
         let mut starts = [0; 4];
-        for (kind, mut uses) in kinds.into_iter().enumerate() {
+        for (kind, mut cuts) in kinds.into_iter().enumerate() {
             starts[kind] = self.uses.len();
-            uses.sort_by_key(|(key, _)| *key);
-            for (key, found) in uses {
+            cuts.sort_by_key(|(key, _)| *key);
+            for (key, cut) in cuts {
                 let pair = pair(self.groups.len() as u32, key);
                 self.pairs[pair / 64] |= 1 << (pair % 64);
                 self.keys.push(key);
-                self.uses.push(found);
+                let phrase = cut.phrase.as_ref().map_or(ALONE, |phrase| self.phrases.add(phrase));
+                let bounds = [(cut.bounded_start, STARTS), (cut.bounded_end, ENDS)];
+                self.uses.push(Use {
+                    languages: cut.languages,
+                    phrase,
+                    concept: cut.concept,
+                    // An atom is no longer than `MAX_LITERAL`.
+                    length: cut.literal.len() as u8,
+                    bounds: bounds.iter().filter(|(is, _)| *is).map(|(_, bound)| bound).sum(),
+                });
             }
         }
         starts[3] = self.uses.len();
@@ -183,61 +198,40 @@ impl Lexicon {
 
     /// The atom that the literal of this use, found in `..end`, stands for there.
     #[inline]
-    pub(crate) fn check(&self, number: u32, end: usize, window: Window<'_>) -> Result<Event, Not> {
-        let at = &self.uses[number as usize];
-        let (start, end) = at.check(end, window, &self.phrases)?;
+    pub(crate) fn check(&self, number: u32, mut end: usize, window: Window<'_>) -> Result<Event, Not> {
+        let at = self.uses[number as usize];
+        let mut start = end - usize::from(at.length);
+        if at.bounds & STARTS != 0 && window.touches_before(start) {
+            return Err(Not::Here);
+        }
+        if at.bounds & ENDS != 0 {
+            window.ends_word(end)?;
+        }
+        if at.phrase != ALONE {
+            (start, end) = self.phrases.check(at.phrase, start, end, window)?;
+        }
         // A text longer than `u32` counts is not scanned to its end; the caller sees to that.
         Ok(Event { start: start as u32, end: end as u32, concept: at.concept, languages: at.languages })
     }
 
-    /// How common each concept's most common atom is likely to be: the length of its shortest, as a rule reads
-    /// them. Used to choose which concept of a rule is asked first.
-    pub(crate) fn shortest_atoms(&self, concepts: usize) -> Vec<usize> {
-        let mut shortest = vec![usize::MAX; concepts];
-        for at in &self.uses {
-            let phrase = self.phrases.get(at.phrase as usize);
-            let words = phrase.into_iter().flat_map(|phrase| phrase.before.iter().chain(&phrase.after));
-            let length = usize::from(at.length) + words.map(|word| word.bytes.len() + 1).sum::<usize>();
-            let slot = &mut shortest[usize::from(at.concept)];
-            *slot = (*slot).min(length);
-        }
-        shortest
+    /// By concept the length of its shortest atom, as a reader counts it: a guess at how rare it is, used to choose
+    /// which concept of a rule is asked first.
+    pub(crate) fn shortest_atoms(&self) -> &[usize] {
+        &self.shortest
     }
 
     /// The most bytes that an atom can reach to either side of its literal.
     pub(crate) fn reach(&self) -> usize {
-        // The widest separator takes three bytes.
-        let side =
-            |words: &[Word]| words.iter().map(|word| word.bytes.len() + 3 * MAX_SEPARATORS).sum::<usize>();
-        let longest = self.literals.all.iter().map(|literal| literal.len()).max().unwrap_or(0);
-        let phrases = self.phrases.iter().map(|phrase| side(&phrase.before).max(side(&phrase.after)));
-        phrases.max().unwrap_or(0) + longest + 4
+        self.reach
     }
 }
 
-/// Size of the filter of pairs: 8 KiB, of which some ten thousand phrases fill a sixth.
-const PAIR_BITS: u32 = 16;
+/// Size of the filter of pairs: 16 KiB, of which some ten thousand phrases fill a tenth.
+const PAIR_BITS: u32 = 17;
 
 /// Multiplicative hashing, as in the word table.
 #[inline]
 fn pair(literal: u32, key: u32) -> usize {
     let both = u64::from(literal) << 32 | u64::from(key);
     (both.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PAIR_BITS)) as usize
-}
-
-impl Use {
-    #[inline]
-    fn check(&self, end: usize, window: Window<'_>, phrases: &[Phrase]) -> Result<(usize, usize), Not> {
-        let start = end - usize::from(self.length);
-        if self.bounded_start && window.touches_before(start) {
-            return Err(Not::Here);
-        }
-        if self.bounded_end {
-            window.ends_word(end)?;
-        }
-        match phrases.get(self.phrase as usize) {
-            None => Ok((start, end)),
-            Some(phrase) => phrase.check(start, end, window),
-        }
-    }
 }

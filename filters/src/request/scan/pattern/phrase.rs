@@ -66,28 +66,6 @@ impl Phrase {
         let is_closed = self.before.len() > 1 || self.bounded_start;
         word.key(last_four(&word.bytes), is_closed).map(Neighbour::Last)
     }
-
-    #[inline(never)]
-    pub(super) fn check(
-        &self,
-        mut start: usize,
-        mut end: usize,
-        window: Window<'_>,
-    ) -> Result<(usize, usize), Not> {
-        for word in &self.before {
-            start = word.before(start, window).ok_or(Not::Here)?;
-        }
-        for word in &self.after {
-            end = word.after(end, window)?;
-        }
-        if self.bounded_start && window.touches_before(start) {
-            return Err(Not::Here);
-        }
-        if self.bounded_end {
-            window.ends_word(end)?;
-        }
-        Ok((start, end))
-    }
 }
 
 impl Word {
@@ -106,20 +84,91 @@ impl Word {
         };
         told.then(|| key(outward))
     }
+}
+
+/// All phrases, one after the other in one place: those that are compared are common, and comparing one should not
+/// cost a walk through memory. Each is how many words stand before and after, two flags, and the words, each its
+/// joint, its length and its bytes.
+#[derive(Debug, Default)]
+pub(super) struct Phrases {
+    bytes: Vec<u8>,
+}
+
+impl Phrases {
+    /// Adds one. An atom is no longer than `MAX_LITERAL`, so its words and their letters are counted in a byte.
+    pub(super) fn add(&mut self, phrase: &Phrase) -> u32 {
+        let start = u32::try_from(self.bytes.len()).expect("four gigabytes of packs are not read");
+        self.bytes.extend([phrase.before.len() as u8, phrase.after.len() as u8]);
+        self.bytes.extend([u8::from(phrase.bounded_start), u8::from(phrase.bounded_end)]);
+        for word in phrase.before.iter().chain(&phrase.after) {
+            self.bytes.extend([u8::from(word.joint == Joint::Apostrophe), word.bytes.len() as u8]);
+            self.bytes.extend(&word.bytes);
+        }
+        start
+    }
+
+    /// Where a phrase begins and ends, if it stands around a literal.
+    #[inline]
+    pub(super) fn check(
+        &self,
+        phrase: u32,
+        mut start: usize,
+        mut end: usize,
+        window: Window<'_>,
+    ) -> Result<(usize, usize), Not> {
+        let [before, after, bounded_start, bounded_end, words @ ..] = &self.bytes[phrase as usize..] else {
+            return Err(Not::Here);
+        };
+        let mut words = words;
+        for _ in 0..*before {
+            start = Part::next(&mut words).before(start, window).ok_or(Not::Here)?;
+        }
+        for _ in 0..*after {
+            end = Part::next(&mut words).after(end, window)?;
+        }
+        if *bounded_start != 0 && window.touches_before(start) {
+            return Err(Not::Here);
+        }
+        if *bounded_end != 0 {
+            window.ends_word(end)?;
+        }
+        Ok((start, end))
+    }
+}
+
+/// A word of a phrase, where it is kept.
+#[derive(Debug, Clone, Copy)]
+struct Part<'p> {
+    bytes: &'p [u8],
+    joint: Joint,
+}
+
+impl<'p> Part<'p> {
+    /// Reads one and moves on to the next.
+    #[inline]
+    fn next(words: &mut &'p [u8]) -> Self {
+        let [joint, length, rest @ ..] = *words else {
+            unreachable!("`add` wrote as many words as it counted")
+        };
+        let (bytes, rest) = rest.split_at(usize::from(*length));
+        *words = rest;
+        Self { bytes, joint: if *joint == 0 { Joint::Space } else { Joint::Apostrophe } }
+    }
 
     /// Where this word begins, if it stands before `at`.
-    fn before(&self, mut at: usize, window: Window<'_>) -> Option<usize> {
+    #[inline]
+    fn before(self, mut at: usize, window: Window<'_>) -> Option<usize> {
         let bytes = window.bytes;
         if !window.has_borders
             && let Some(start) = at.checked_sub(self.bytes.len())
-            && bytes[start..at].eq_ignore_ascii_case(&self.bytes)
+            && bytes[start..at].eq_ignore_ascii_case(self.bytes)
         {
             return Some(start);
         }
         for _ in 0..self.joint.most() {
             at = self.joint.before(&bytes[..at])?;
             if let Some(start) = at.checked_sub(self.bytes.len())
-                && bytes[start..at].eq_ignore_ascii_case(&self.bytes)
+                && bytes[start..at].eq_ignore_ascii_case(self.bytes)
             {
                 return Some(start);
             }
@@ -128,10 +177,11 @@ impl Word {
     }
 
     /// Where this word ends, if it stands after `at`.
-    fn after(&self, mut at: usize, window: Window<'_>) -> Result<usize, Not> {
+    #[inline]
+    fn after(self, mut at: usize, window: Window<'_>) -> Result<usize, Not> {
         if !window.has_borders
             && let Some(next) = window.bytes.get(at..at + self.bytes.len())
-            && next.eq_ignore_ascii_case(&self.bytes)
+            && next.eq_ignore_ascii_case(self.bytes)
         {
             return Ok(at + self.bytes.len());
         }
@@ -153,6 +203,7 @@ impl Word {
 }
 
 impl Joint {
+    #[inline]
     fn most(self) -> usize {
         match self {
             Self::Space => MAX_SEPARATORS,
@@ -160,6 +211,7 @@ impl Joint {
         }
     }
 
+    #[inline]
     fn fits(self, letter: char) -> bool {
         match self {
             Self::Space => is_separator(letter),
@@ -168,12 +220,14 @@ impl Joint {
     }
 
     /// Where the character of this kind at the end of `bytes` begins.
+    #[inline]
     fn before(self, bytes: &[u8]) -> Option<usize> {
         let (length, letter) = last_char(bytes)?;
         self.fits(letter).then(|| bytes.len() - length)
     }
 
     /// How long the character of this kind at the beginning of the window is.
+    #[inline]
     fn after(self, window: Window<'_>) -> Result<usize, Not> {
         match first_char(window.bytes) {
             Some(letter) if self.fits(letter) => Ok(letter.len_utf8()),

@@ -52,9 +52,10 @@ pub struct Hit {
 /// The rules that are made of concepts.
 #[derive(Debug, Default)]
 pub(crate) struct Proximity {
+    /// By the concept with which they are asked: the rarest they name.
     rules: Vec<Compiled>,
-    /// For each concept, the rules that are asked when it is found: those of which it is the rarest.
-    keyed: Vec<Vec<u32>>,
+    /// For each concept where its rules begin; one more at the end.
+    first_rule: Vec<u32>,
     /// How far before an atom that is still to come its chain, and what forbids that, can reach.
     reach: u32,
     /// How much later than where it ends an atom may be noted.
@@ -64,7 +65,9 @@ pub(crate) struct Proximity {
 #[derive(Debug)]
 struct Compiled {
     number: u32,
-    concepts: Vec<u16>,
+    /// As many as `steps`.
+    named: [u16; MAX_CONCEPTS],
+    steps: u8,
     unless: Vec<u16>,
     languages: Languages,
     ordered: Languages,
@@ -77,27 +80,40 @@ impl Proximity {
     /// `rarity` is larger the rarer a concept is likely to be. `disorder` is how much later than where it ends an
     /// atom may be noted.
     pub(crate) fn new(rules: &[LinkedRule], rarity: &[usize], disorder: usize) -> Self {
-        let mut made = Self { keyed: vec![Vec::new(); rarity.len()], ..Self::default() };
+        let mut made = Self::default();
+        let mut keyed = Vec::new();
         for (number, rule) in (0..).zip(rules) {
             let Trigger::Proximity { concepts, unless, ordered, gap } = &rule.trigger else { continue };
             let Some(key) = concepts.iter().max_by_key(|concept| rarity[usize::from(**concept)]) else {
                 continue;
             };
-            made.keyed[usize::from(*key)].push(u32::try_from(made.rules.len()).unwrap_or(u32::MAX));
             let widest = rule.languages.each().map(Languages::bytes_per_letter).max().unwrap_or(1);
-            let steps = u32::try_from(concepts.len()).unwrap_or(1);
-            made.reach = made.reach.max(gap * widest * steps);
-            made.rules.push(Compiled {
+            made.reach = made.reach.max(gap * widest * concepts.len() as u32);
+            // Reading a pack sees to it that there are no more than `MAX_CONCEPTS`.
+            let mut named = [0; MAX_CONCEPTS];
+            named[..concepts.len()].copy_from_slice(concepts);
+            let compiled = Compiled {
                 number,
-                concepts: concepts.clone(),
+                named,
+                steps: concepts.len() as u8,
                 unless: unless.clone(),
                 languages: rule.languages,
                 ordered: *ordered,
                 gap: *gap,
                 views: rule.views,
                 roles: rule.roles,
-            });
+            };
+            keyed.push((*key, compiled));
         }
+        keyed.sort_by_key(|(key, rule)| (*key, rule.number));
+        let mut next = keyed.into_iter().peekable();
+        for concept in 0..rarity.len() {
+            made.first_rule.push(made.rules.len() as u32);
+            while let Some((_, rule)) = next.next_if(|(key, _)| usize::from(*key) == concept) {
+                made.rules.push(rule);
+            }
+        }
+        made.first_rule.push(made.rules.len() as u32);
         made.disorder = u32::try_from(disorder).unwrap_or(u32::MAX / 2);
         made.reach += made.disorder;
         made
@@ -105,7 +121,7 @@ impl Proximity {
 
     /// What judging one text after another needs.
     pub(crate) fn workspace(&self, rules: usize) -> Workspace {
-        Workspace::new(self.keyed.len(), rules)
+        Workspace::new(self.first_rule.len() - 1, rules)
     }
 
     /// Drops what no atom that is still to come can be near to.
@@ -123,8 +139,9 @@ impl Proximity {
     pub(crate) fn settle(&self, found: &mut Workspace, until: u32, subject: Subject, hits: &mut Vec<Hit>) {
         found.index(until);
         for at in 0..found.touched.len() {
-            for index in &self.keyed[usize::from(found.touched[at])] {
-                let rule = &self.rules[*index as usize];
+            let concept = usize::from(found.touched[at]);
+            let rules = self.first_rule[concept] as usize..self.first_rule[concept + 1] as usize;
+            for rule in &self.rules[rules] {
                 if !rule.views.meets(subject.views)
                     || !rule.roles.has(subject.role)
                     || found.has_fired(rule.number)
@@ -141,11 +158,15 @@ impl Proximity {
 }
 
 impl Compiled {
+    fn concepts(&self) -> &[u16] {
+        &self.named[..usize::from(self.steps)]
+    }
+
     fn fires(&self, found: &mut Workspace) -> Option<(u32, u32)> {
         let mut there = self.languages;
         let mut shared = Languages::ANY;
         let mut rarest = (u32::MAX, 0);
-        for concept in &self.concepts {
+        for concept in self.concepts() {
             let seen = found.seen(*concept)?;
             there = there.and(seen.in_any);
             shared = shared.and(seen.in_all);
@@ -157,7 +178,7 @@ impl Compiled {
         for concept in &self.unless {
             shared = shared.and(found.seen(*concept).map_or(Languages::ANY, |seen| seen.in_all));
         }
-        found.paint(&self.concepts, &self.unless, true);
+        found.paint(self.concepts(), &self.unless, true);
         let mut best: Option<(u32, u32)> = None;
         while let Some(language) = there.each().next() {
             // Languages that every atom belongs to see the same text, if they also count alike.
@@ -178,14 +199,14 @@ impl Compiled {
                 (one, other) => one.or(other),
             };
         }
-        found.paint(&self.concepts, &self.unless, false);
+        found.paint(self.concepts(), &self.unless, false);
         best
     }
 
     /// The chain that ends first. `key` is the first atom of the concept that is rarest here.
     fn first_chain(&self, found: &mut Workspace, language: Languages, mut key: u32) -> Option<(u32, u32)> {
         let gap = self.gap * language.bytes_per_letter();
-        let steps = u32::try_from(self.concepts.len()).unwrap_or(1);
+        let steps = u32::from(self.steps);
         let reach = gap * (steps - 1);
         while key != NONE {
             let first = found.events[key as usize].end;
@@ -230,7 +251,7 @@ impl Chains {
     fn new(rule: &Compiled, language: Languages, gap: u32, since: u32) -> Self {
         Self {
             latest: [(0, 0); 1 << MAX_CONCEPTS],
-            whole: (1 << rule.concepts.len()) - 1,
+            whole: (1 << rule.steps) - 1,
             is_ordered: !rule.ordered.and(language).is_empty(),
             language,
             gap,
