@@ -9,6 +9,16 @@ use crate::client::{Request, Seen, run};
 use crate::processes::{ALIAS, KEY, Memory, Proxy};
 use crate::upstream::MODEL;
 
+/// What is asked: ordinary words, since a sentence said twenty times over is no ordinary prompt.
+const PROSE: &str = "How much does one more stage between a client and its server cost? We keep asking, because the answer \
+    moves. Last spring the harbour office put a ledger between the pilots and the tugs, and for a month nobody could say \
+    whether the boats waited for the tide or for the clerk. Then somebody timed it. The clerk took four seconds a ship, \
+    the tide took hours, and the complaints had been about the weather all along. Please write two paragraphs for the \
+    newsletter: first what was measured and how, with the numbers in a sentence each, then what a reader who runs a much \
+    smaller port should take from it. Avoid jargon, keep the tone friendly, and end with a question that invites letters. \
+    Mention the old lighthouse, which everybody likes, and the new crane, which everybody will soon have to like. If a \
+    figure seems doubtful, say so and suggest how it could be checked by two people with a watch and a notebook. ";
+
 /// Keep-alive connections of the cases that ask as fast as they can.
 const CONNECTIONS: u64 = 16;
 /// Answers that are not streamed, for each block.
@@ -55,8 +65,7 @@ impl<'a> Target<'a> {
         let mut body =
             format!("{{\"model\":\"{}\",\"messages\":[{{\"role\":\"user\",\"content\":\"", self.model);
         let tail = if stream.is_some() { "\"}],\"stream\":true}" } else { "\"}],\"temperature\":0.7}" };
-        let text = "How much does one more stage between a client and its server cost? ";
-        body.extend(text.chars().cycle().take(prompt_bytes.saturating_sub(body.len() + tail.len())));
+        body.extend(PROSE.chars().cycle().take(prompt_bytes.saturating_sub(body.len() + tail.len())));
         body.push_str(tail);
         let events = stream.map_or_else(String::new, |(events, gap)| {
             let gap = gap.map(|gap| format!("x-bench-gap-us: {}\r\n", gap.as_micros()));

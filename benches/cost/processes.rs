@@ -46,10 +46,11 @@ impl Proxy {
         Self::start(command, "listening on ")
     }
 
-    /// Starts the gateway in front of `upstream`, with its configuration and its access log in `folder`.
-    pub(crate) fn gateway(upstream: SocketAddr, folder: &Path) -> Self {
+    /// Starts the gateway in front of `upstream`, with its configuration and its access log in `folder`; `scan` is what
+    /// is done about prompts: `block` or `off`.
+    pub(crate) fn gateway(upstream: SocketAddr, folder: &Path, scan: &str) -> Self {
         fs::create_dir_all(folder).expect("the temporary directory can be written");
-        write_conf(folder, upstream);
+        write_conf(folder, upstream, scan);
         let program = std::env::var_os("TOLLGATE").unwrap_or_else(|| env!("CARGO_BIN_EXE_tollgate").into());
         let mut command = held_to(Side::Proxy, Path::new(&program));
         command.arg("run").arg("--conf").arg(folder);
@@ -157,7 +158,7 @@ pub(crate) fn on_load_core() -> Option<Command> {
 
 /// A configuration with everything on that a small installation has: a key, limits, an access log in a file,
 /// metrics, health checks.
-fn write_conf(folder: &Path, upstream: SocketAddr) {
+fn write_conf(folder: &Path, upstream: SocketAddr, scan: &str) {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string();
     let file = |name: &str| folder.join(name).display().to_string();
     let files = json!({
@@ -167,6 +168,8 @@ fn write_conf(folder: &Path, upstream: SocketAddr) {
             "admin": {"address": any_port},
             "limits": {"connections_per_address": 20_000},
             "auth": {"pepper": format!("file:{}", file("pepper"))},
+            // The same prompt over and over is what a bench is.
+            "scan": {"mode": scan, "behaviour": {"repeats": 1_000_000}},
             "access_log": {"target": file("access.log")}
         },
         "models": {"models": [{"name": MODEL, "aliases": [ALIAS], "publisher": "Bench", "context_length": 131_072}]},
