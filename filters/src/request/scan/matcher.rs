@@ -3,6 +3,8 @@
 //! Hyperscan is not built in and the oracle of the other's tests.
 
 #[cfg(feature = "hyperscan")]
+mod ascii;
+#[cfg(feature = "hyperscan")]
 mod dialect;
 #[cfg(feature = "hyperscan")]
 mod fast;

@@ -1,24 +1,25 @@
 //! The engine for speed. Literals that begin words are looked up in a table; the others, which are those of
-//! scripts without word boundaries, and all patterns are Hyperscan's. For whole texts there are two databases:
-//! patterns and ASCII, and the rest, which a text in ASCII is never scanned for.
+//! scripts without word boundaries, and all patterns are Hyperscan's. For whole texts there are two databases: one
+//! of all that a text in ASCII can match, and one of everything for the others.
 
 use std::sync::Arc;
 
+use regex_syntax::hir::Hir;
 use ring::digest;
 
 use super::super::hyperscan::{Database, Error, Expression, Found, Scratch, Stream, platform};
 use super::super::words::{Unfinished, Words};
 use super::dialect::for_hyperscan;
-use super::{Mode, Piece, Unfit, Wanted};
+use super::{Mode, Piece, Unfit, Wanted, ascii};
 
 /// Literals and patterns, ready to be looked for.
 #[derive(Debug)]
 pub(crate) struct Fast {
     words: Words,
-    /// For every text.
-    patterns: Option<Arc<Database>>,
-    /// For texts that are not ASCII; never there in stream mode, where all is in the first.
-    scripts: Option<Arc<Database>>,
+    /// For texts that are ASCII; never there in stream mode, where nobody knows beforehand.
+    ascii: Option<Arc<Database>>,
+    /// For all others.
+    full: Option<Arc<Database>>,
     name: [u8; digest::SHA256_OUTPUT_LEN],
 }
 
@@ -43,27 +44,36 @@ pub(crate) struct FastStream {
 const KEPT: usize = 1 << 16;
 
 /// The first bytes of what is saved; the number changes with the layout.
-const MAGIC: &[u8; 8] = b"tollgsc1";
+const MAGIC: &[u8; 8] = b"tollgsc2";
 
 pub(super) fn cache_name(wanted: Wanted<'_>) -> String {
     name(&recipe(wanted), wanted.mode).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The expressions of each database.
+/// The expressions of each database: for ASCII, and in full.
 fn recipe(wanted: Wanted<'_>) -> [Vec<Expression>; 2] {
-    let mut recipe = [Vec::new(), Vec::new()];
+    let mut ascii = Vec::new();
+    let mut full = Vec::new();
     let literals = (0..).zip(&wanted.literals.all).skip(wanted.literals.words);
     for (number, literal) in literals {
         let text = literal.iter().map(|byte| format!("\\x{byte:02x}")).collect();
-        let is_other = wanted.mode == Mode::Block && !literal.is_ascii();
-        recipe[usize::from(is_other)].push(Expression { text, number, caseless: true, once: false });
+        let expression = Expression { text, number, caseless: true, once: false };
+        if literal.is_ascii() {
+            ascii.push(expression.clone());
+        }
+        full.push(expression);
     }
     let patterns = (wanted.literals.all.len() as u32..).zip(wanted.patterns);
     for (number, pattern) in patterns {
-        let text = for_hyperscan(pattern);
-        recipe[0].push(Expression { text, number, caseless: false, once: true });
+        let expression =
+            |hir: &Hir| Expression { text: for_hyperscan(hir), number, caseless: false, once: true };
+        ascii.extend(ascii::only(pattern).map(|hir| expression(&hir)));
+        full.push(expression(pattern));
     }
-    recipe
+    if wanted.mode == Mode::Stream {
+        ascii.clear();
+    }
+    [ascii, full]
 }
 
 fn name(recipe: &[Vec<Expression>; 2], mode: Mode) -> [u8; digest::SHA256_OUTPUT_LEN] {
@@ -95,28 +105,24 @@ impl Fast {
         let databases = match saved.and_then(|saved| load(saved, &name)) {
             Some(databases) => databases,
             None => {
-                let compile = |expressions: &[Expression]| {
-                    if expressions.is_empty() {
-                        return Ok(None);
-                    }
-                    let made = Database::compile(expressions, wanted.mode);
-                    made.map(Some).map_err(|error| unfit(error, expressions, literals.all.len()))
-                };
-                [compile(&recipe[0])?, compile(&recipe[1])?]
+                let [ascii, full] = recipe;
+                // In full first: what is wrong with a pattern is told of the pattern as it was written.
+                let full = compile(full, wanted, false)?;
+                [compile(ascii, wanted, true)?, full]
             }
         };
-        let [patterns, scripts] = databases.map(|database| database.map(Arc::new));
-        Ok(Self { words, patterns, scripts, name })
+        let [ascii, full] = databases.map(|database| database.map(Arc::new));
+        Ok(Self { words, ascii, full, name })
     }
 
     fn databases(&self) -> impl Iterator<Item = &Database> {
-        self.patterns.iter().chain(&self.scripts).map(|database| &**database)
+        self.ascii.iter().chain(&self.full).map(|database| &**database)
     }
 
     pub(super) fn save(&self) -> Option<Vec<u8>> {
         let mut saved = MAGIC.to_vec();
         saved.extend(self.name);
-        for database in [&self.patterns, &self.scripts] {
+        for database in [&self.ascii, &self.full] {
             let bytes = match database {
                 Some(database) => database.save().ok()?,
                 None => Vec::new(),
@@ -138,15 +144,9 @@ impl Fast {
     pub(super) fn scan(&self, text: &[u8], scratch: &mut FastScratch, mut report: impl FnMut(u32, usize)) {
         let FastScratch { hyperscan, found } = scratch;
         found.clear();
-        if let Some(hyperscan) = hyperscan {
-            if let Some(database) = &self.patterns {
-                database.scan(text, hyperscan, found);
-            }
-            if let Some(database) = &self.scripts
-                && !text.is_ascii()
-            {
-                database.scan(text, hyperscan, found);
-            }
+        let database = if text.is_ascii() { &self.ascii } else { &self.full };
+        if let (Some(hyperscan), Some(database)) = (hyperscan, database) {
+            database.scan(text, hyperscan, found);
         }
         if !found.is_sorted_by_key(|found| found.end) {
             found.sort_unstable_by_key(|found| (found.end, found.number));
@@ -166,8 +166,8 @@ impl Fast {
     }
 
     pub(super) fn open(&self) -> FastStream {
-        debug_assert!(self.scripts.is_none(), "made for streams");
-        let hyperscan = self.patterns.as_ref().map(Stream::open);
+        debug_assert!(self.ascii.is_none(), "made for streams");
+        let hyperscan = self.full.as_ref().map(Stream::open);
         FastStream { hyperscan, next_word: 0, unfinished: Vec::new() }
     }
 
@@ -216,6 +216,27 @@ impl FastStream {
         let cut = self.unfinished.iter().map(|(start, _)| *start).min().unwrap_or(u64::MAX);
         cut.min(self.next_word.saturating_sub(1))
     }
+}
+
+/// Compiles a database, unless there is nothing to find. With `may_drop`, a pattern of which nothing is left that
+/// could ever match is left out.
+fn compile(
+    mut expressions: Vec<Expression>,
+    wanted: Wanted<'_>,
+    may_drop: bool,
+) -> Result<Option<Database>, Unfit> {
+    while !expressions.is_empty() {
+        match Database::compile(&expressions, wanted.mode) {
+            Ok(database) => return Ok(Some(database)),
+            Err(Error::Compile { expression: Some(index), message })
+                if may_drop && index < expressions.len() && message.contains("never match") =>
+            {
+                expressions.remove(index);
+            }
+            Err(error) => return Err(unfit(error, &expressions, wanted.literals.all.len())),
+        }
+    }
+    Ok(None)
 }
 
 fn unfit(error: Error, expressions: &[Expression], literals: usize) -> Unfit {

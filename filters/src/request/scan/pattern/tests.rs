@@ -330,8 +330,17 @@ const ATOMS: [&str; 16] = [
     "色 ab",
     "*bc*",
 ];
-const PATTERNS: [&str; 8] =
-    ["ab{1,3}c", r"\bcd\b", "a.c", r"(ab|cd)\s+it", "红+色", r"\Aab", r"cd\z", "[^a-z]{2}ab"];
+const PATTERNS: [&str; 9] = [
+    "ab{1,3}c",
+    r"\bcd\b",
+    "a.c",
+    r"(ab|cd)\s+it",
+    "红+色",
+    r"\Aab",
+    r"cd\z",
+    "[^a-z]{2}ab",
+    "(ab|红)+ ?(色|cd)",
+];
 const PIECES: [&str; 20] = [
     "ab",
     "AB",
