@@ -52,6 +52,9 @@ step format count_one cargo fmt --all --check
 step lints count_one cargo clippy --workspace --all-targets --locked -- -D warnings
 # Advisories are left out: their database comes over the network.
 step dependencies count_one cargo deny check licenses bans sources
+# Loads the shipped rule packs, which runs their examples, and leaves them compiled for the gateways that the tests start.
+rules() { cargo build --locked && target/debug/tollgate scan --stats < /dev/null; }
+step rules count_one rules
 step tests count_nextest cargo nextest run --workspace --locked --no-fail-fast --hide-progress-bar
 step examples count_cargo cargo test --workspace --locked --doc
 step documentation count_one env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
