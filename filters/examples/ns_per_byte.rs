@@ -50,14 +50,20 @@ fn main() {
 }
 
 fn load(folder: &Path) -> Packs {
-    let mut files: Vec<_> = std::fs::read_dir(folder).expect("the folder can be read").flatten().collect();
-    files.sort_by_key(std::fs::DirEntry::path);
     let mut packs = Vec::new();
-    for file in
-        files.iter().map(std::fs::DirEntry::path).filter(|file| file.extension().is_some_and(|e| e == "yaml"))
-    {
-        let text = std::fs::read_to_string(&file).expect("the pack can be read");
-        packs.push(Pack::parse(&file.display().to_string(), &text).expect("the pack is sound"));
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(folder).expect("the folder can be read").flatten();
+        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yaml") {
+                let text = std::fs::read_to_string(&path).expect("the pack can be read");
+                packs.push(Pack::parse(&path.display().to_string(), &text).expect("the pack is sound"));
+            }
+        }
     }
     Packs::link(packs).expect("the packs fit together")
 }
