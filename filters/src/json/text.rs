@@ -28,7 +28,9 @@ impl<'a> Str<'a> {
     #[must_use]
     pub fn value(&self) -> Cow<'a, str> {
         if !self.has_escapes {
-            return String::from_utf8_lossy(self.raw);
+            // Several times quicker than the lossy reading of text that has no faults.
+            return std::str::from_utf8(self.raw)
+                .map_or_else(|_| String::from_utf8_lossy(self.raw), Cow::Borrowed);
         }
         let mut out = Vec::with_capacity(self.raw.len());
         let mut at = 0;
