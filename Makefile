@@ -6,11 +6,16 @@ DESTDIR ?=
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 CONFDIR ?= /etc/tollgate
 
-.PHONY: run test test-engines evaluate-scanner bench build install
+.PHONY: run engine test test-engines evaluate-scanner bench build install
 
-# The gateway in front of three simulated servers. Ctrl-C stops all of it.
+# The gateway in front of three simulated servers, or of a real one: make run UPSTREAM=http://host:port. Ctrl-C stops all
+# of it. target/run.env tells programs where it is.
 run:
-	scripts/run-demo.sh
+	scripts/run-demo.sh $(UPSTREAM)
+
+# A real llama.cpp server with a small real model, for `make run UPSTREAM=http://127.0.0.1:8200`.
+engine:
+	scripts/run-engine.sh $(PORT)
 
 # The gate, the same here and in CI.
 test:

