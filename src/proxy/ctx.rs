@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use tollgate_filters::request::quota::Lease;
+use tollgate_filters::request::scan::behaviour::History;
 use tollgate_filters::response::stream::StreamFilter;
 use tollgate_filters::response::tokens::Meter;
 use tollgate_filters::response::usage::{self, Charge, Source};
@@ -50,6 +51,8 @@ pub struct RequestCtx {
     pub sent: Option<Instant>,
     /// When that server's answer began.
     pub answered: Option<Instant>,
+    /// Whom the client called the user, once the prompt is part of a conversation's history.
+    pub conversation: Option<Option<u64>>,
     is_settled: bool,
     /// Dropped after the record has been handed over.
     _in_work: InWork,
@@ -106,6 +109,7 @@ impl RequestCtx {
             is_cut: false,
             sent: None,
             answered: None,
+            conversation: None,
             is_settled: false,
             _in_work: in_work,
         }
@@ -139,8 +143,22 @@ impl RequestCtx {
             // Dropping it gives back what was not charged.
             lease.charge(used, self.state.now());
         }
+        self.forget_unanswered();
         self.state.metrics.observe(&self.record);
         self.state.access_log.push(self.record.clone());
+    }
+
+    /// A client that asks again because no server answered does not repeat itself.
+    fn forget_unanswered(&self) {
+        let is_unanswered =
+            matches!(self.record.outcome, Outcome::UpstreamFailed | Outcome::TimedOut | Outcome::Aborted);
+        if let Some(user) = self.conversation
+            && is_unanswered
+        {
+            let memory = self.stages.settings.scan.behaviour.memory;
+            let histories = &self.state.histories;
+            histories.with(&self.record.key_id, user, self.state.now(), memory, History::unanswered);
+        }
     }
 
     fn apply(&mut self, charge: &Charge) {

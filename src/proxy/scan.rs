@@ -60,6 +60,7 @@ pub(super) fn scan(
             histories.with(&principal.key_id, prompt.user, now, memory, |history| use_it(history));
         })
     });
+    ctx.conversation = Some(prompt.user);
     note(ctx, &verdict);
     if verdict.action < Action::Block {
         return Ok(());

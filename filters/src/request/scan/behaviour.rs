@@ -151,6 +151,11 @@ impl History {
         self.ends.clear();
     }
 
+    /// Says that the prompt observed last got no answer: asking again is no repeat.
+    pub fn unanswered(&mut self) {
+        self.times = self.times.saturating_sub(1);
+    }
+
     fn read_together(
         &mut self,
         seen: &Seen<'_>,

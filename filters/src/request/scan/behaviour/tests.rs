@@ -86,6 +86,17 @@ fn the_thirtieth_repeat_is_one_too_many() {
 }
 
 #[test]
+fn asking_again_after_no_answer_is_no_repeat() {
+    let mut history = History::default();
+    for _ in 0..100 {
+        let text = "What is a bond?";
+        let seen = Seen { hash: text_hash(text), text, events: &[], action: Action::Allow };
+        assert!(history.observe(&seen, &SETTINGS, Duration::ZERO, rules_in).is_empty());
+        history.unanswered();
+    }
+}
+
+#[test]
 fn what_follows_a_refusal_is_compared_with_it() {
     let mut history = History::default();
     let mut observe = |text: &str, action, refused| {
