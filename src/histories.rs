@@ -31,7 +31,6 @@ impl Histories {
     #[must_use]
     pub fn new(conversations: u64) -> Self {
         let room = usize::try_from(conversations).unwrap_or(usize::MAX);
-        // What the cache sets aside at once; it grows up to its weight.
         Self { cache: Cache::new(room), hasher: RandomState::new() }
     }
 

@@ -8,6 +8,7 @@ mod body;
 mod cork;
 mod cors;
 mod ctx;
+mod delegate;
 mod down;
 pub mod guard;
 mod headers;

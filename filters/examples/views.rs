@@ -16,7 +16,6 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use tollgate_filters::request::scan::View;
-use tollgate_filters::request::scan::decode::Encoding;
 use tollgate_filters::request::scan::view::{self, Scratch, Views};
 
 /// The processor's time is told in ticks of some milliseconds: this many of them make a figure.
@@ -140,7 +139,7 @@ fn readings(lines: &[Line]) {
 }
 
 fn recovery(lines: &[Line]) {
-    let mut by_transform: BTreeMap<&str, [u32; 4]> = BTreeMap::new();
+    let mut by_transform: BTreeMap<&str, [u32; 3]> = BTreeMap::new();
     let mut scratch = Scratch::default();
     for line in lines {
         let Some(base) = &line.base else { continue };
@@ -149,15 +148,12 @@ fn recovery(lines: &[Line]) {
             let there = words(text);
             wanted.iter().filter(|word| there.contains(*word)).count() * 20 >= wanted.len() * 19
         };
-        let mut views = Views::read(&line.text, &mut scratch);
+        let views = Views::read(&line.text, &mut scratch);
         let counts = by_transform.entry(&line.transform).or_default();
         counts[0] += 1;
         counts[1] += u32::from(is_back(&line.text));
         let alone = views.iter().any(|reading| is_back(reading.text));
         counts[2] += u32::from(alone);
-        let mark = views.suspect(&[Encoding::Rot13, Encoding::Reversed]);
-        let asked = alone || views.since(mark).any(|reading| is_back(reading.text));
-        counts[3] += u32::from(asked);
         if !alone && std::env::var("SHOW").is_ok_and(|show| show == line.transform) {
             println!("--- {:?}", line.text.chars().take(300).collect::<String>());
             for reading in views.iter() {
@@ -170,13 +166,12 @@ fn recovery(lines: &[Line]) {
             }
         }
     }
-    for (transform, [all, before, alone, asked]) in by_transform {
+    for (transform, [all, before, alone]) in by_transform {
         let percent = |n: u32| f64::from(n) * 100.0 / f64::from(all.max(1));
         println!(
-            "  {transform:>20}: {all:>4}, as it stands {:>5.1} %, in a reading {:>5.1} %, asked for ciphers {:>5.1} %",
+            "  {transform:>20}: {all:>4}, as it stands {:>5.1} %, in a reading {:>5.1} %",
             percent(before),
-            percent(alone),
-            percent(asked)
+            percent(alone)
         );
     }
 }

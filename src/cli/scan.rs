@@ -30,7 +30,7 @@ pub struct ScanArgs {
     #[arg(long, value_name = "DIR")]
     pub rules: Option<PathBuf>,
     /// Scores from here on are blocked; the configuration's `block_at` otherwise.
-    #[arg(long, value_name = "SCORE")]
+    #[arg(long, value_name = "SCORE", value_parser = score)]
     pub block_at: Option<f32>,
     /// Without the learned layer.
     #[arg(long)]
@@ -41,6 +41,11 @@ pub struct ScanArgs {
     /// Print throughput on standard error at the end.
     #[arg(long)]
     pub stats: bool,
+}
+
+fn score(text: &str) -> Result<f32, String> {
+    let score = text.parse::<f32>().ok().filter(|score| *score > 0.0 && *score <= 1.0);
+    score.ok_or_else(|| format!("expected a number above 0 and up to 1, found {text:?}"))
 }
 
 /// Runs the command and returns its exit code: 0 done, 1 failed, 2 wrong use or bad rules.

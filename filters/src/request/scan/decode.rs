@@ -126,13 +126,6 @@ pub(super) fn find(text: &str, survey: &Survey, evidence: &Evidence, budget: &mu
     pieces
 }
 
-/// Reads a whole text as written in a cipher that has no sign of its own, on the word of somebody who saw one.
-pub(super) fn as_cipher(text: &str, encoding: Encoding, budget: &mut Budget) -> Option<Piece> {
-    let mut pieces = Vec::new();
-    cipher::whole(text, encoding, budget, &mut pieces);
-    pieces.pop()
-}
-
 /// Follows a piece that was decoded in place: what of `text`, the span of the piece, became which part of it.
 pub(super) fn retrace(encoding: Encoding, text: &str, trace: &mut impl Trace) {
     let mut out = String::new();

@@ -272,29 +272,6 @@ impl Model {
         Learned { score: self.probability(peak.sum, evidence), span: peak.start..peak.end }
     }
 
-    /// The same, read only within `reach` bytes of these places (ascending): for a caller whose patterns found
-    /// something worth a closer look, or nothing. Without a place the score is that of an empty text.
-    #[must_use]
-    pub fn score_around(&self, text: &str, places: &[usize], reach: usize, evidence: Evidence) -> Learned {
-        let mut best: Option<Peak> = None;
-        let mut places = places.iter().copied().peekable();
-        while let Some(place) = places.next() {
-            let start = text.floor_char_boundary(place.saturating_sub(reach));
-            let mut end = place.saturating_add(reach);
-            while let Some(next) = places.next_if(|&next| next.saturating_sub(reach) <= end) {
-                end = end.max(next.saturating_add(reach));
-            }
-            let mut peak = self.peak(&text[start..text.ceil_char_boundary(end.min(text.len()))]);
-            peak.start += start;
-            peak.end += start;
-            if best.is_none_or(|best| peak.sum > best.sum) {
-                best = Some(peak);
-            }
-        }
-        let peak = best.unwrap_or_else(|| self.peak(""));
-        Learned { score: self.probability(peak.sum, evidence), span: peak.start..peak.end }
-    }
-
     /// What spoke most for an attack, strongest first, then nothing weaker than a hundredth: for people, not for
     /// the request path.
     #[must_use]

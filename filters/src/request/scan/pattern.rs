@@ -53,6 +53,8 @@ pub struct Patterns {
     pattern_rules: Vec<u32>,
     starts: Option<Starts>,
     matcher: Matcher,
+    /// Whether a rule reads the raw view and not the normalised one.
+    has_raw_rules: bool,
     /// Finds literals anywhere, for texts without borders between words. Made when the first such text comes.
     borderless: OnceLock<Option<Reference>>,
 }
@@ -165,7 +167,19 @@ impl Plan {
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         let Self { rules, lexicon, proximity, pattern_rules, .. } = self;
         let borderless = OnceLock::new();
-        Ok(Patterns { number, rules, lexicon, proximity, pattern_rules, starts, matcher, borderless })
+        let has_raw_rules =
+            rules.iter().any(|rule| rule.views.has(View::Raw) && !rule.views.has(View::Normalised));
+        Ok(Patterns {
+            number,
+            rules,
+            lexicon,
+            proximity,
+            pattern_rules,
+            starts,
+            matcher,
+            borderless,
+            has_raw_rules,
+        })
     }
 
     fn wanted(&self, mode: Mode) -> Wanted<'_> {

@@ -113,8 +113,8 @@ impl Scanner {
         hidden.clear();
         normalised.clear();
         structure::check(text, role, findings, hidden);
-        let mut views = Views::read(text, views);
-        let mut look = Look { scanner: self, role, hidden, patterns, hits, findings, spoken_of: Vec::new() };
+        let views = Views::read(text, views);
+        let mut look = Look { scanner: self, role, hidden, patterns, hits, findings };
         if !text.is_ascii() && self.patterns.has_raw_rules() {
             look.raw(text);
         }
@@ -125,13 +125,6 @@ impl Scanner {
                 // The main reading: what is read together with other prompts, and told apart from them.
                 events.extend_from_slice(look.patterns.events());
                 normalised.push_str(reading.text);
-            }
-        }
-        let ciphers = std::mem::take(&mut look.spoken_of);
-        if !ciphers.is_empty() {
-            let mark = views.suspect(&ciphers);
-            for reading in views.since(mark) {
-                look.reading(&reading);
             }
         }
         self.note(views.evidence(), text, findings);
@@ -204,8 +197,6 @@ struct Look<'a> {
     patterns: &'a mut PatternScratch,
     hits: &'a mut Vec<Hit>,
     findings: &'a mut Vec<Finding>,
-    /// Ciphers that some rule says the text speaks of.
-    spoken_of: Vec<Encoding>,
 }
 
 impl Look<'_> {

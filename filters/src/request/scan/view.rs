@@ -169,31 +169,7 @@ impl<'a> Views<'a> {
 
     /// The readings to be matched, the normalised one first.
     pub fn iter(&self) -> impl Iterator<Item = Reading<'_>> {
-        self.since(0)
-    }
-
-    /// Those readings that were made since there were `mark` texts; see [`Self::suspect`].
-    pub fn since(&self, mark: usize) -> impl Iterator<Item = Reading<'_>> {
-        (mark..self.scratch.nodes.len())
-            .filter(|at| self.scratch.nodes[*at].is_read)
-            .map(|at| self.reading(at))
-    }
-
-    /// Reads the text in ciphers that have no sign of their own because something in it speaks of them. Returns
-    /// the mark for [`Self::since`]: the readings that came of it.
-    pub fn suspect(&mut self, ciphers: &[Encoding]) -> usize {
-        let mark = self.scratch.nodes.len();
-        for cipher in ciphers {
-            let is_there = |node: &Node| matches!(&node.step, Step::Decoded(encoding, span) if encoding == cipher && span.len() == self.original.len());
-            if self.scratch.nodes.iter().any(is_there) {
-                continue;
-            }
-            if let Some(piece) = decode::as_cipher(self.original, *cipher, &mut self.budget) {
-                self.adopt(piece, 0, 1);
-            }
-        }
-        self.expand(mark);
-        mark
+        (0..self.scratch.nodes.len()).filter(|at| self.scratch.nodes[*at].is_read).map(|at| self.reading(at))
     }
 
     fn reading(&self, at: usize) -> Reading<'_> {

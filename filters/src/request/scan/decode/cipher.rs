@@ -59,11 +59,6 @@ fn has_few_digits(bytes: &[u8]) -> bool {
     bytes.iter().filter(|byte| byte.is_ascii_digit()).count() * 10 < bytes.len()
 }
 
-/// Reads all of a text as written in the cipher.
-pub(super) fn whole(text: &str, encoding: Encoding, budget: &mut Budget, pieces: &mut Vec<Piece>) {
-    read(text, 0..text.len(), encoding, budget, pieces);
-}
-
 fn read(text: &str, part: Range<usize>, encoding: Encoding, budget: &mut Budget, pieces: &mut Vec<Piece>) {
     let start = text.floor_char_boundary(part.start);
     let end = part.end.min(start + budget.bytes);

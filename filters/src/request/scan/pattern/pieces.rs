@@ -1,7 +1,6 @@
 //! Rules over atoms that do not come from one text: what the last texts left behind, read together.
 
-use super::{Event, PatternScratch, Patterns, Reference, Subject, Views};
-use crate::request::scan::View;
+use super::{Event, PatternScratch, Patterns, Reference, Subject};
 
 impl Patterns {
     /// The numbers of the rules that these atoms, in the order of their ends, make fire.
@@ -41,9 +40,7 @@ impl Patterns {
     /// Whether a rule reads the raw view and not the normalised one.
     #[must_use]
     pub fn has_raw_rules(&self) -> bool {
-        self.rules
-            .iter()
-            .any(|rule| rule.views.has(View::Raw) && !rule.views.meets(Views::only(View::Normalised)))
+        self.has_raw_rules
     }
 }
 
