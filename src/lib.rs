@@ -4,12 +4,14 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod health;
 pub mod histories;
 pub mod metrics;
+pub mod principals;
 pub mod proxy;
 pub mod record;
 pub mod scanner;

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections that were not served, by reason.
     pub connections_refused: IntCounterVec,
+    /// Requests under a secret that a rotation has replaced.
+    pub previous_secrets: IntCounterVec,
     /// Reloads by result.
     pub reloads: IntCounterVec,
     /// When a configuration was last taken, seconds since 1970.
@@ -143,6 +145,12 @@ impl Metrics {
                 "tollgate_connections_refused_total",
                 "Client connections that were not served.",
                 &["reason"],
+            )?,
+            previous_secrets: counter(
+                r,
+                "tollgate_auth_previous_secret_total",
+                "Requests under a secret that a rotation has replaced, which will stop working.",
+                &["tenant"],
             )?,
             reloads: counter(r, "tollgate_config_reloads_total", "Reloads by result.", &["result"])?,
             reloaded_at: registered(

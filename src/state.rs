@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
-use tollgate_filters::request::auth::{Keyring, Network, Principal, StoredKey};
+use tollgate_filters::request::auth::{Entry, Keyring};
 use tollgate_filters::request::body::escape;
-use tollgate_filters::request::catalogue::{Catalogue, Entry, matches};
+use tollgate_filters::request::catalogue::{self, Catalogue, matches};
 use tollgate_filters::request::guessing::Guessing;
 use tollgate_filters::request::quota::{self, Usage};
 use tollgate_filters::request::scan::behaviour;
@@ -23,6 +23,7 @@ use crate::access_log::AccessLog;
 use crate::config::settings::{self, Model, Pool, ScanChange, Settings, Tenant, Tier};
 use crate::histories::Histories;
 use crate::metrics::Metrics;
+use crate::principals::Principals;
 use crate::servers::Server;
 
 /// One configuration, ready to serve.
@@ -147,29 +148,31 @@ impl Stages {
                     .map_or_else(Arc::default, |usage| Arc::clone(usage)),
             })
             .collect();
-        let keys = settings.tenants.iter().enumerate().flat_map(|(index, tenant)| {
-            tenant.keys.iter().map(move |key| (index, tenant, key)).collect::<Vec<_>>()
-        });
-        let keys = keys.map(|(tenant_index, tenant, key)| {
-            let may_use = |model: &Model| {
-                let fits = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, &model.name));
-                fits(&tenant.models) && key.models.as_deref().is_none_or(fits)
-            };
-            let networks = tenant.source_networks.iter();
-            let principal = Arc::new(Principal {
-                tenant: tenant.name.as_str().into(),
-                tenant_index,
-                key_id: key.id.as_str().into(),
-                may_use: settings.models.iter().map(may_use).collect(),
-                networks: networks.map(|net| Network { address: net.address, prefix: net.prefix }).collect(),
-            });
-            let stored = StoredKey { hash: key.hash, expires: key.expires.map(day), principal };
-            (Box::from(key.id.as_str()), stored)
-        });
-        let keyring = Keyring::new(settings.auth.pepper.expose().as_bytes(), keys.collect::<Vec<_>>());
+        let keyring = keyring(&settings, before.map(|before| &before.keyring));
         let policies = settings.tenants.iter().map(|tenant| Policies::build(&settings, tenant)).collect();
         Self { keyring, catalogue, models, servers, tenants, policies, settings }
     }
+}
+
+/// The keys that the configuration declares, and those of the store under it.
+fn keyring(settings: &Settings, before: Option<&Keyring>) -> Keyring {
+    let principals = Principals::new(settings);
+    let declared = settings.tenants.iter().flat_map(|tenant| {
+        let keys = tenant.keys.iter().map(|key| principals.declare(tenant, key));
+        keys.collect::<Vec<_>>()
+    });
+    let declared: Vec<Entry> = declared.collect();
+    let mut stored = Vec::new();
+    if let Some(before) = before {
+        for entry in &declared {
+            if let Some(same) = before.get_declared(&entry.key.id) {
+                let (used, previous_used) = same.key.used();
+                entry.key.note_use(used, previous_used);
+            }
+        }
+        before.for_each_stored(|entry| stored.push(principals.entry(&entry.key, &entry.terms)));
+    }
+    Keyring::new(settings.auth.pepper.expose().as_bytes(), declared, stored)
 }
 
 fn build_servers(pools: &[Pool], before: Option<&Stages>) -> Vec<Arc<Server>> {
@@ -209,8 +212,8 @@ fn serve(model: &Model, pools: &[Pool], servers: &[Arc<Server>]) -> ServedModel 
     ServedModel { route: Route::new(candidates), served_as }
 }
 
-fn entry(model: &Model) -> Entry {
-    Entry {
+fn entry(model: &Model) -> catalogue::Entry {
+    catalogue::Entry {
         name: model.name.as_str().into(),
         aliases: model.aliases.clone(),
         launched: model.launched.map(day),

@@ -38,6 +38,27 @@ pub enum Endpoint {
     Health,
 }
 
+/// Endpoints, as a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EndpointSet(u32);
+
+impl EndpointSet {
+    /// Every endpoint.
+    pub const ALL: Self = Self(u32::MAX);
+
+    /// These.
+    #[must_use]
+    pub fn of(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
+        Self(endpoints.into_iter().fold(0, |set, endpoint| set | 1 << endpoint as u32))
+    }
+
+    /// Whether `endpoint` is one of them.
+    #[must_use]
+    pub fn contains(self, endpoint: Endpoint) -> bool {
+        self.0 & 1 << endpoint as u32 != 0
+    }
+}
+
 /// How the body of a request to an endpoint names its model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {
@@ -50,6 +71,35 @@ pub enum BodyKind {
 }
 
 impl Endpoint {
+    /// Those that need a key.
+    pub const KEYED: [Self; 15] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::Messages,
+        Self::Rerank,
+        Self::Score,
+        Self::Moderations,
+        Self::Tokenize,
+        Self::Detokenize,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::Speech,
+        Self::Models,
+        Self::Model,
+    ];
+
+    /// The endpoints that `label` stands for in a list of what a key may call: one, but `models` is the list of
+    /// models and each model in it.
+    pub fn called(label: &str) -> impl Iterator<Item = Self> {
+        let is_meant = move |endpoint: &Self| {
+            let own = if *endpoint == Self::Model { Self::Models.label() } else { endpoint.label() };
+            own == label
+        };
+        Self::KEYED.into_iter().filter(is_meant)
+    }
+
     /// The endpoint at `path` (without query), or `None`.
     #[must_use]
     pub fn at(path: &str) -> Option<Self> {
@@ -182,6 +232,19 @@ mod tests {
             ("/", None),
         ] {
             assert_eq!(Endpoint::at(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_set_holds_what_its_labels_stand_for() {
+        let set = EndpointSet::of(["chat_completions", "models"].into_iter().flat_map(Endpoint::called));
+        for endpoint in Endpoint::KEYED {
+            let expected = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Models | Endpoint::Model);
+            assert_eq!(set.contains(endpoint), expected, "{endpoint:?}");
+            assert!(EndpointSet::ALL.contains(endpoint));
+        }
+        for label in ["", "model", "health", "chat", "CHAT_COMPLETIONS"] {
+            assert_eq!(Endpoint::called(label).count(), 0, "{label}");
         }
     }
 

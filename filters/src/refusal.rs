@@ -47,6 +47,8 @@ pub enum Refusal {
     InvalidApiKey,
     /// The key is good, but not from this address.
     SourceAddressDenied,
+    /// The key is good, but may not call this endpoint.
+    EndpointNotAllowed(&'static str),
     // 404, 405, 410
     /// Unknown model, or one that this key may not see.
     ModelNotFound(String),
@@ -204,6 +206,12 @@ impl Refusal {
                 "source_address_denied",
                 "This API key may not be used from your network address. Ask your administrator to allow it."
                     .to_owned(),
+            ),
+            Self::EndpointNotAllowed(endpoint) => Answer::new(
+                403,
+                "permission_error",
+                "endpoint_not_allowed",
+                format!("This API key may not call the endpoint `{endpoint}`. Ask your administrator to allow it."),
             ),
             Self::ModelNotFound(model) => Answer {
                 param: Some("model".into()),
@@ -414,6 +422,7 @@ mod tests {
             (Refusal::MissingModel, 400, "invalid_request_error", "missing_model"),
             (Refusal::InvalidApiKey, 401, "invalid_request_error", "invalid_api_key"),
             (Refusal::SourceAddressDenied, 403, "permission_error", "source_address_denied"),
+            (Refusal::EndpointNotAllowed("score"), 403, "permission_error", "endpoint_not_allowed"),
             (Refusal::ModelNotFound("m".into()), 404, "invalid_request_error", "model_not_found"),
             (Refusal::NotFound, 404, "invalid_request_error", "not_found"),
             (Refusal::MethodNotAllowed { allow: "GET" }, 405, "invalid_request_error", "method_not_allowed"),

@@ -15,3 +15,7 @@ pub fn host_network(address: IpAddr) -> IpAddr {
 /// A day, counted from 1970-01-01 in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(pub i32);
+
+/// A second, counted from 1970-01-01T00:00:00 in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub u64);

@@ -2,15 +2,17 @@
 //! the rooms that use it build their tables from it. Nothing here remembers the text it came from.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
+use tollgate_filters::request::auth::Network;
 use tollgate_filters::request::scan::Category;
 use tollgate_filters::request::scan::policy::{Mode, Policy};
 use tollgate_filters::request::scan::scanner::Scanner;
+use tollgate_filters::units::Moment;
 
 /// The whole configuration, valid as a whole.
 #[derive(Debug, Clone)]
@@ -566,17 +568,14 @@ pub struct ApiKey {
     pub id: String,
     /// HMAC-SHA256 of the whole key under the pepper.
     pub hash: [u8; 32],
+    /// Name of its tier; `None` is the tenant's.
+    pub tier: Option<String>,
     /// Narrower than the tenant's; `None` is the tenant's.
     pub models: Option<Vec<String>>,
-    /// Last day on which it works.
-    pub expires: Option<NaiveDate>,
-}
-
-/// An IPv4 or IPv6 network in CIDR notation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    /// Any address of it.
-    pub address: IpAddr,
-    /// Leading bits that matter.
-    pub prefix: u8,
+    /// Labels of the endpoints that it may call; `None` is all.
+    pub endpoints: Option<Vec<String>>,
+    /// Networks it may be used from, within the tenant's; empty is all of those.
+    pub source_networks: Vec<Network>,
+    /// From this moment on it does not work.
+    pub expires: Option<Moment>,
 }

@@ -1,16 +1,20 @@
 //! The single values that keys hold: numbers with bounds, names, dates, addresses, money. Each knows what it
 //! expects in words, so that a message, the JSON Schema and the reference say the same.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use chrono::NaiveDate;
 use serde_json::{Value as Json, json};
+use tollgate_filters::endpoint::Endpoint;
+use tollgate_filters::request::auth::Network;
+use tollgate_filters::units::Moment;
 
 use super::fault::{Faults, Place};
 use super::kind::{Kind, Shape, Word, choice};
 use super::node::{Node, Value};
-use super::settings::{AccessLogTarget, Engine, Network};
+use super::settings::{AccessLogTarget, Engine};
+use crate::calendar;
 
 /// No upper bound: the largest whole number that YAML readers agree on.
 pub(crate) const ANY: u64 = i64::MAX as u64;
@@ -215,7 +219,16 @@ word! {
 word! {
     /// A network.
     Cidr -> Network, "a network such as 192.0.2.0/24 or 2001:db8::/32 (/32 or /128 for one address)",
-    { "examples": ["192.0.2.0/24", "2001:db8::/32"] }, cidr
+    { "examples": ["192.0.2.0/24", "2001:db8::/32"] }, |text| text.parse().ok()
+}
+word! {
+    /// An end in time.
+    End -> Moment, calendar::END, { "examples": ["2026-12-31", "2026-12-31T18:00:00Z"] }, calendar::parse_end
+}
+word! {
+    /// An endpoint by its label.
+    EndpointLabel -> String, format!("one of {}", endpoint_labels().join(", ")), { "enum": (endpoint_labels()) },
+    |text| Endpoint::called(text).next().map(|_| text.to_owned())
 }
 word! {
     /// A file to read, relative to the directory of the configuration.
@@ -316,11 +329,10 @@ fn is_host(host: &str) -> bool {
         }
 }
 
-fn cidr(text: &str) -> Option<Network> {
-    let (address, prefix) = text.split_once('/')?;
-    let address: IpAddr = address.parse().ok()?;
-    let prefix = prefix.bytes().all(|byte| byte.is_ascii_digit()).then(|| prefix.parse::<u8>().ok())??;
-    (prefix <= if address.is_ipv4() { 32 } else { 128 }).then_some(Network { address, prefix })
+/// What a list of endpoints can hold.
+pub(crate) fn endpoint_labels() -> Vec<&'static str> {
+    // `model` goes with `models`.
+    Endpoint::KEYED.into_iter().filter(|endpoint| *endpoint != Endpoint::Model).map(Endpoint::label).collect()
 }
 
 fn is_origin(text: &str) -> bool {

@@ -18,6 +18,7 @@ use super::ctx::RequestCtx;
 use super::refuse::{self, Stop};
 use super::relay::{Job, relay};
 use super::{Gate, body, cors, headers, models, scan, strict};
+use crate::calendar;
 use crate::record::Outcome;
 use crate::state::today;
 
@@ -58,7 +59,7 @@ async fn stages(
     if endpoint == Endpoint::Health {
         return answer_json(session, ctx, Bytes::from_static(b"{\"status\":\"ok\"}")).await;
     }
-    let principal = auth(session, ctx).await?;
+    let principal = auth(session, ctx, endpoint).await?;
     ctx.record.tenant = Arc::clone(&principal.tenant);
     ctx.record.key_id = Arc::clone(&principal.key_id);
     match endpoint {
@@ -140,14 +141,14 @@ fn from_form(form: &multipart::Form) -> Prompt {
 }
 
 /// Who asks. A wrong key is counted against its address, and slowed when there are many.
-async fn auth(session: &Session, ctx: &RequestCtx) -> Result<Arc<Principal>, Stop> {
+async fn auth(session: &Session, ctx: &RequestCtx, endpoint: Endpoint) -> Result<Arc<Principal>, Stop> {
     let header = |name: &str| session.get_header(name).map(http::HeaderValue::as_bytes);
     let credential = match header("authorization") {
         Some(value) => bearer(value),
         None => header("api-key").or_else(|| header("x-api-key")),
     };
     let source = ctx.record.client;
-    let found = ctx.stages.keyring.identify(credential, source, today());
+    let found = ctx.stages.keyring.identify(credential, source, endpoint, calendar::now());
     if matches!(found, Err(Refusal::InvalidApiKey))
         && let Some(source) = source
     {
@@ -162,7 +163,11 @@ async fn auth(session: &Session, ctx: &RequestCtx) -> Result<Arc<Principal>, Sto
             tokio::time::sleep(delay).await;
         }
     }
-    Ok(found?)
+    let identity = found?;
+    if identity.by_previous_secret {
+        ctx.state.metrics.previous_secrets.with_label_values(&[&*identity.principal.tenant]).inc();
+    }
+    Ok(identity.principal)
 }
 
 fn client_address(session: &Session) -> Option<IpAddr> {

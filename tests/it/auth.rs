@@ -145,3 +145,34 @@ async fn guessing_is_slowed_and_honest_requests_are_not() {
     assert_eq!(gateway.chat(json!({})).await.status, 200);
     assert!(start.elapsed() < slowest, "a right key from the same address waits {:?}", start.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_calls_what_it_may_call_from_where_it_may_come() {
+    const NARROW: &str = "tg_narrow_2222222222222222222222222222222222222222222";
+    let upstream = Upstream::chatting().await;
+    let narrow = |endpoints: &[&str], networks: &[&str], expires: &str| {
+        conf(&upstream)
+            .key(0, "narrow", NARROW)
+            .set("tenants.tenants.0.keys.2.endpoints", json!(endpoints))
+            .set("tenants.tenants.0.keys.2.source_networks", json!(networks))
+            .set("tenants.tenants.0.keys.2.expires", expires)
+    };
+    let gateway = Gateway::start(&narrow(&["models"], &[], "2999-12-31T00:00:00Z")).await;
+    let chat = unauthenticated().key(NARROW);
+    let list = Request::get("/v1/models").key(NARROW);
+    let one = Request::get("/v1/models/test-model").key(NARROW);
+    let error = gateway.exchange(&chat).await.expect_error(403, "endpoint_not_allowed");
+    assert_eq!(error["type"], "permission_error");
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("`chat_completions`")), "{error}");
+    assert_eq!(gateway.exchange(&list).await.status, 200);
+    assert_eq!(gateway.exchange(&one).await.status, 200);
+    assert_eq!(gateway.chat(json!({})).await.status, 200, "another key of the tenant is not narrowed");
+
+    gateway.reload(&narrow(&["chat_completions"], &["127.0.0.0/8"], "2999-12-31")).await;
+    assert_eq!(gateway.exchange(&chat).await.status, 200);
+    gateway.exchange(&list).await.expect_error(403, "endpoint_not_allowed");
+    gateway.reload(&narrow(&["chat_completions"], &["192.0.2.0/24"], "2999-12-31")).await;
+    gateway.exchange(&chat).await.expect_error(403, "source_address_denied");
+    gateway.reload(&narrow(&["chat_completions"], &[], "2020-12-31T18:00:00+01:00")).await;
+    gateway.exchange(&chat).await.expect_error(401, "invalid_api_key");
+}

@@ -2,120 +2,236 @@
 //! key proves itself by its keyed hash. Every kind of bad key costs the same work and gets the same answer, so
 //! that nobody learns which ids exist. Fails closed.
 //!
-//! Cost: one hash lookup and one HMAC-SHA256 of the key (about a microsecond); no lock, no allocation.
+//! A [`Key`] and its [`Terms`] outlive a configuration; a [`Principal`] is what they mean under one. Keys on equal terms
+//! share what is large.
+//!
+//! Cost: one wait-free look-up and one HMAC-SHA256 of the key (well under a microsecond); no lock, no allocation.
+//! `cargo run --release -p tollgate-filters --example key_check` measures it.
+
+mod keyring;
+mod network;
+mod terms;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ring::hmac;
 
+pub use keyring::{Change, Entry};
+pub use network::{Network, NotANetwork};
+pub use terms::{Interner, Terms};
+
+use crate::endpoint::{Endpoint, EndpointSet};
 use crate::refusal::Refusal;
-use crate::units::Day;
+use crate::units::Moment;
 
 /// Longest credential that is looked at, bytes. Ours have 57 to 80.
 const MAX_CREDENTIAL: usize = 256;
 
-/// A key as it is stored.
-#[derive(Debug, Clone)]
-pub struct StoredKey {
-    /// HMAC-SHA256 of the whole key under the pepper.
-    pub hash: [u8; 32],
-    /// Last day on which it works.
-    pub expires: Option<Day>,
-    /// Whom it identifies.
-    pub principal: Arc<Principal>,
+/// HMAC-SHA256 of a whole key under the pepper.
+pub type KeyHash = [u8; 32];
+
+/// What proves a key, and when it was last proven.
+#[derive(Debug)]
+pub struct Key {
+    /// The public part.
+    pub id: Arc<str>,
+    /// Of the secret that was made last.
+    pub hash: KeyHash,
+    /// Of the secret that a rotation replaced, which works for a grace period: until before this moment.
+    pub previous: Option<(KeyHash, Moment)>,
+    /// From this moment on no secret works.
+    pub expires: Option<Moment>,
+    used: AtomicU64,
+    previous_used: AtomicU64,
 }
 
-/// Who asks.
+impl Key {
+    /// A key that has not been used yet.
+    #[must_use]
+    pub fn new(
+        id: Arc<str>,
+        hash: KeyHash,
+        previous: Option<(KeyHash, Moment)>,
+        expires: Option<Moment>,
+    ) -> Self {
+        Self { id, hash, previous, expires, used: AtomicU64::new(0), previous_used: AtomicU64::new(0) }
+    }
+
+    /// When it was last used: with either secret, and with the previous one. The zero moment is never.
+    #[must_use]
+    pub fn used(&self) -> (Moment, Moment) {
+        (Moment(self.used.load(Ordering::Relaxed)), Moment(self.previous_used.load(Ordering::Relaxed)))
+    }
+
+    /// Takes note of uses that are known from elsewhere.
+    pub fn note_use(&self, used: Moment, previous_used: Moment) {
+        self.used.fetch_max(used.0, Ordering::Relaxed);
+        self.previous_used.fetch_max(previous_used.0, Ordering::Relaxed);
+    }
+
+    /// Whether a secret with this hash works at `now`: `Some(true)` for the one that a rotation replaced. All
+    /// comparisons are made whatever the first one says.
+    fn accepts(&self, hash: &KeyHash, now: Moment) -> Option<bool> {
+        let is_current = is_same(hash, &self.hash);
+        let (previous, until) = self.previous.unwrap_or(([0; 32], Moment(0)));
+        let is_previous = is_same(hash, &previous) & (now < until);
+        let is_alive = self.expires.is_none_or(|end| now < end);
+        ((is_current | is_previous) & is_alive).then_some(!is_current)
+    }
+
+    fn touch(&self, now: Moment, by_previous: bool) {
+        // A store only where the second has changed: a busy key must not bounce its cache line between cores.
+        let note = |last: &AtomicU64| {
+            if last.load(Ordering::Relaxed) < now.0 {
+                last.store(now.0, Ordering::Relaxed);
+            }
+        };
+        note(&self.used);
+        if by_previous {
+            note(&self.previous_used);
+        }
+    }
+}
+
+/// Who asks, under one configuration.
 #[derive(Debug)]
 pub struct Principal {
     /// The `tenant` of metrics and records.
     pub tenant: Arc<str>,
     /// Position of the tenant in the configuration; tables per tenant are indexed by it.
     pub tenant_index: usize,
+    /// Position of the tier in the configuration: the key's own, or the tenant's.
+    pub tier_index: usize,
     /// The public part of the key.
     pub key_id: Arc<str>,
     /// For each model of the catalogue, whether this key may use it.
-    pub may_use: Vec<bool>,
-    /// Networks that the key may be used from; empty is anywhere.
-    pub networks: Vec<Network>,
+    pub may_use: Arc<[bool]>,
+    /// What it may call.
+    pub endpoints: EndpointSet,
+    /// The tenant's networks, then the key's own: it may be used from where both agree; an empty list is anywhere.
+    pub networks: [Arc<[Network]>; 2],
 }
 
-/// An address range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    /// Any address of it.
-    pub address: IpAddr,
-    /// Leading bits that matter.
-    pub prefix: u8,
-}
-
-impl Network {
-    /// Whether `address` lies in it. An IPv4 address mapped into IPv6 counts as IPv4.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address.to_canonical(), address.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => {
-                let bits = u32::from(self.prefix.min(32));
-                let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
-                net.to_bits() & mask == ip.to_bits() & mask
-            }
-            (IpAddr::V6(net), IpAddr::V6(ip)) => {
-                let bits = u32::from(self.prefix.min(128));
-                let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-                net.to_bits() & mask == ip.to_bits() & mask
-            }
-            _ => false,
-        }
+impl Principal {
+    fn may_come_from(&self, source: Option<IpAddr>) -> bool {
+        self.networks.iter().all(|networks| {
+            networks.is_empty()
+                || source.is_some_and(|source| networks.iter().any(|network| network.contains(source)))
+        })
     }
 }
 
-/// All keys.
+/// A credential that was good.
+#[derive(Debug)]
+pub struct Identity {
+    /// Who asks.
+    pub principal: Arc<Principal>,
+    /// Whether by the secret that a rotation replaced, which will stop working.
+    pub by_previous_secret: bool,
+}
+
+/// All keys, under one configuration. Those that the configuration declares come and go with it; those from the store
+/// change one by one. An id that is in both is a mistake, and the declared key is the one that counts.
 #[derive(Debug)]
 pub struct Keyring {
     pepper: hmac::Key,
-    by_id: HashMap<Box<str>, StoredKey>,
+    declared: HashMap<Arc<str>, Entry>,
+    stored: keyring::Shards,
 }
 
 impl Keyring {
-    /// Keys by their public id, hashed under `pepper`.
+    /// A ring of these keys, whose hashes were made under `pepper`.
     #[must_use]
-    pub fn new(pepper: &[u8], keys: impl IntoIterator<Item = (Box<str>, StoredKey)>) -> Self {
-        Self { pepper: hmac::Key::new(hmac::HMAC_SHA256, pepper), by_id: keys.into_iter().collect() }
+    pub fn new(pepper: &[u8], declared: Vec<Entry>, stored: Vec<Entry>) -> Self {
+        Self {
+            pepper: hmac::Key::new(hmac::HMAC_SHA256, pepper),
+            declared: declared.into_iter().map(|entry| (Arc::clone(&entry.key.id), entry)).collect(),
+            stored: keyring::Shards::new(stored),
+        }
     }
 
-    /// Who presents `credential` from `source` on `today`.
+    /// Who presents `credential` from `source` to call `endpoint`.
     ///
     /// # Errors
-    /// [`Refusal::InvalidApiKey`] for every kind of bad key; [`Refusal::SourceAddressDenied`] for a good one
-    /// from a network that it may not be used from.
+    /// [`Refusal::InvalidApiKey`] for every kind of bad key; [`Refusal::SourceAddressDenied`] for a good one from a
+    /// network that it may not be used from, and [`Refusal::EndpointNotAllowed`] for an endpoint that it may not call.
     pub fn identify(
         &self,
         credential: Option<&[u8]>,
         source: Option<IpAddr>,
-        today: Day,
-    ) -> Result<Arc<Principal>, Refusal> {
+        endpoint: Endpoint,
+        now: Moment,
+    ) -> Result<Identity, Refusal> {
         let credential = credential.filter(|bytes| bytes.len() <= MAX_CREDENTIAL).unwrap_or_default();
-        let entry = key_id(credential).and_then(|id| self.by_id.get(id));
-        // An unknown id is checked against a hash that nothing has, so that it takes as long.
-        let expected = entry.map_or([0; 32], |entry| entry.hash);
-        let is_proven = hmac::verify(&self.pepper, credential, &expected).is_ok();
-        let entry = entry
-            .filter(|entry| is_proven && entry.expires.is_none_or(|last| today <= last))
-            .ok_or(Refusal::InvalidApiKey)?;
-        let networks = &entry.principal.networks;
-        let is_near = networks.is_empty()
-            || source.is_some_and(|source| networks.iter().any(|network| network.contains(source)));
-        if is_near { Ok(Arc::clone(&entry.principal)) } else { Err(Refusal::SourceAddressDenied) }
+        // Made before anything is known, so that every credential takes as long.
+        let hash = as_hash(&hmac::sign(&self.pepper, credential));
+        let id = key_id(credential).unwrap_or_default();
+        let prove = |entry: Option<&Entry>| {
+            let entry = entry?;
+            let by_previous_secret = entry.key.accepts(&hash, now)?;
+            let principal = Arc::clone(entry.principal.as_ref()?);
+            entry.key.touch(now, by_previous_secret);
+            Some(Identity { principal, by_previous_secret })
+        };
+        let found = match self.declared.get(id) {
+            Some(declared) => prove(Some(declared)),
+            None => self.stored.with(id, prove),
+        };
+        let identity = found.ok_or(Refusal::InvalidApiKey)?;
+        if !identity.principal.may_come_from(source) {
+            return Err(Refusal::SourceAddressDenied);
+        }
+        if !identity.principal.endpoints.contains(endpoint) {
+            return Err(Refusal::EndpointNotAllowed(endpoint.label()));
+        }
+        Ok(identity)
+    }
+
+    /// The keys that the configuration declares.
+    pub fn declared(&self) -> impl Iterator<Item = &Entry> {
+        self.declared.values()
+    }
+
+    /// A key that the configuration declares.
+    #[must_use]
+    pub fn get_declared(&self, id: &str) -> Option<&Entry> {
+        self.declared.get(id)
+    }
+
+    /// A key from the store.
+    #[must_use]
+    pub fn get_stored(&self, id: &str) -> Option<Entry> {
+        self.stored.with(id, |entry| entry.cloned())
+    }
+
+    /// Shows every key from the store.
+    pub fn for_each_stored(&self, show: impl FnMut(&Entry)) {
+        self.stored.for_each(show);
+    }
+
+    /// Puts a key from the store for each id, or takes it out.
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) {
+        self.stored.apply(changes);
     }
 }
 
 /// The keyed hash under which a key is stored.
 #[must_use]
-pub fn hash_key(pepper: &[u8], key: &[u8]) -> [u8; 32] {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, pepper), key);
+pub fn hash_key(pepper: &[u8], key: &[u8]) -> KeyHash {
+    as_hash(&hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, pepper), key))
+}
+
+fn as_hash(tag: &hmac::Tag) -> KeyHash {
     tag.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// Whether two hashes are equal, in a time that does not tell where they differ.
+fn is_same(a: &KeyHash, b: &KeyHash) -> bool {
+    let difference = a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b));
+    std::hint::black_box(difference) == 0
 }
 
 /// The id in `tg_<id>_<secret>`.
@@ -133,92 +249,4 @@ pub fn bearer(header: &[u8]) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PEPPER: &[u8] = b"pepper";
-    const TODAY: Day = Day(20_000);
-
-    fn keyring() -> Keyring {
-        let key = |id: &str, expires, networks| {
-            let principal = Arc::new(Principal {
-                tenant: "t".into(),
-                tenant_index: 0,
-                key_id: id.into(),
-                may_use: vec![],
-                networks,
-            });
-            let hash = hash_key(PEPPER, format!("tg_{id}_secret").as_bytes());
-            (Box::from(id), StoredKey { hash, expires, principal })
-        };
-        let office = Network { address: "10.1.0.0".parse().expect("address"), prefix: 16 };
-        Keyring::new(
-            PEPPER,
-            [
-                key("good", None, vec![]),
-                key("last", Some(TODAY), vec![]),
-                key("old", Some(Day(TODAY.0 - 1)), vec![]),
-                key("office", None, vec![office]),
-            ],
-        )
-    }
-
-    #[test]
-    fn only_the_whole_key_identifies() {
-        let ring = keyring();
-        for (credential, source, expected) in [
-            (Some("tg_good_secret"), "9.9.9.9", Ok("good")),
-            (Some("tg_last_secret"), "9.9.9.9", Ok("last")),
-            (Some("tg_old_secret"), "9.9.9.9", Err(Refusal::InvalidApiKey)),
-            (Some("tg_good_secreT"), "9.9.9.9", Err(Refusal::InvalidApiKey)),
-            (Some("tg_good_"), "9.9.9.9", Err(Refusal::InvalidApiKey)),
-            (Some("tg_nobody_secret"), "9.9.9.9", Err(Refusal::InvalidApiKey)),
-            (Some("tg_good"), "9.9.9.9", Err(Refusal::InvalidApiKey)),
-            (Some("sk-123"), "9.9.9.9", Err(Refusal::InvalidApiKey)),
-            (None, "9.9.9.9", Err(Refusal::InvalidApiKey)),
-            (Some("tg_office_secret"), "10.1.2.3", Ok("office")),
-            (Some("tg_office_secret"), "::ffff:10.1.2.3", Ok("office")),
-            (Some("tg_office_secret"), "10.2.2.3", Err(Refusal::SourceAddressDenied)),
-            (Some("tg_office_wrong"), "10.2.2.3", Err(Refusal::InvalidApiKey)),
-        ] {
-            let found =
-                ring.identify(credential.map(str::as_bytes), Some(source.parse().expect("address")), TODAY);
-            let found = found.map(|principal| principal.key_id.to_string());
-            assert_eq!(found, expected.map(str::to_owned), "{credential:?} from {source}");
-        }
-    }
-
-    #[test]
-    fn bearer_is_read_in_any_case() {
-        for (header, expected) in [
-            ("Bearer abc", Some("abc")),
-            ("bearer  abc ", Some("abc")),
-            ("BEARER abc", Some("abc")),
-            ("Basic abc", None),
-            ("Bearer", None),
-            ("", None),
-        ] {
-            assert_eq!(bearer(header.as_bytes()), expected.map(str::as_bytes), "{header}");
-        }
-    }
-
-    #[test]
-    fn networks_are_matched_by_their_leading_bits() {
-        for (network, prefix, address, expected) in [
-            ("0.0.0.0", 0, "1.2.3.4", true),
-            ("1.2.3.4", 32, "1.2.3.4", true),
-            ("1.2.3.4", 32, "1.2.3.5", false),
-            ("2001:db8::", 32, "2001:db8:1::1", true),
-            ("2001:db8::", 32, "2001:db9::1", false),
-            ("::", 0, "2001:db9::1", true),
-            ("10.0.0.0", 8, "2001:db9::1", false),
-        ] {
-            let network = Network { address: network.parse().expect("address"), prefix };
-            assert_eq!(
-                network.contains(address.parse().expect("address")),
-                expected,
-                "{network:?} {address}"
-            );
-        }
-    }
-}
+mod tests;

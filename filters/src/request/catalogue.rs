@@ -104,6 +104,7 @@ pub fn matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::EndpointSet;
 
     const TODAY: Day = Day(100);
 
@@ -126,9 +127,11 @@ mod tests {
         let principal = Principal {
             tenant: "t".into(),
             tenant_index: 0,
+            tier_index: 0,
             key_id: "k".into(),
-            may_use: vec![true, true, true, true, false],
-            networks: vec![],
+            may_use: [true, true, true, true, false].into(),
+            endpoints: EndpointSet::ALL,
+            networks: [[].into(), [].into()],
         };
         (Catalogue::new(entries), principal)
     }

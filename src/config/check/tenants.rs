@@ -3,7 +3,7 @@
 use super::catalogue::Names;
 use super::gateway::values;
 use super::{Unique, scan};
-use crate::config::fault::{At, Faults};
+use crate::config::fault::{At, Faults, Place};
 use crate::config::kind::Listed;
 use crate::config::schema::catalogue as schema;
 use crate::config::secret::{Sources, hash_key};
@@ -50,10 +50,7 @@ pub(super) fn tenants(
     let mut tenants = Vec::new();
     for At { value: tenant, .. } in list.items {
         names.take("the tenant name", &tenant.name, faults);
-        if known.tiers.is_some_and(|tiers| !tiers.contains(&tenant.tier.value)) {
-            faults
-                .push(&tenant.tier.place, format!("no tier of tiers.yaml is called {:?}", tenant.tier.value));
-        }
+        tier(&tenant.tier.value, &tenant.tier.place, known, faults);
         patterns(&tenant.models, known, faults);
         let mut keys = Vec::new();
         for At { value: key, place } in tenant.keys.value.items {
@@ -75,6 +72,12 @@ pub(super) fn tenants(
     tenants.into_iter().collect()
 }
 
+fn tier(name: &str, place: &Place, known: &Known<'_>, faults: &mut Faults) {
+    if known.tiers.is_some_and(|tiers| !tiers.iter().any(|known| known == name)) {
+        faults.push(place, format!("no tier of tiers.yaml is called {name:?}"));
+    }
+}
+
 fn patterns(list: &At<Listed<String>>, known: &Known<'_>, faults: &mut Faults) {
     if list.value.items.is_empty() && !faults.has_below(&list.place) {
         faults.push(&list.place, "expected at least one model or `*`, found none");
@@ -94,6 +97,14 @@ fn api_key(
     let models = models.map(|value| At { value, place: models_place });
     if let Some(models) = &models {
         patterns(models, known, faults);
+    }
+    if let Some(name) = &key.tier.value {
+        tier(name, &key.tier.place, known, faults);
+    }
+    let At { value: endpoints, place: endpoints_place } = key.endpoints;
+    let endpoints = endpoints.map(values);
+    if endpoints.as_ref().is_some_and(Vec::is_empty) && !faults.has_below(&endpoints_place) {
+        faults.push(&endpoints_place, "expected at least one endpoint (`null` is all), found none");
     }
     let hash = match (key.hash.value, key.secret.value) {
         (Some(hash), None) => Some(hash),
@@ -126,7 +137,10 @@ fn api_key(
     Some(ApiKey {
         id: key.id.value,
         hash: hash?,
+        tier: key.tier.value,
         models: models.map(|models| values(models.value)),
+        endpoints,
+        source_networks: values(key.source_networks.value),
         expires: key.expires.value,
     })
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use ring::digest;
 use serde_json::{Value as Json, json};
+use tollgate_filters::request::auth::Network;
 use tollgate_filters::request::scan::Category;
 use tollgate_filters::request::scan::policy::{Mode, Policy};
 
+use crate::calendar;
 use crate::config::settings::{
     AccessLog, AccessLogTarget, Admin, ApiKey, Auth, Behaviour, Cors, Engine, Exemption, Health, Limits,
     Listener, Log, Model, OverBudget, Passive, Pool, Prices, Probe, Reload, Retry, Rules, Scan, ScanChange,
@@ -413,22 +415,26 @@ fn of_tier(tier: &Tier) -> Tree {
 
 fn of_tenant(tenant: &Tenant) -> Tree {
     let Tenant { name, tier, models, source_networks, keys, scan, scan_exemptions } = tenant;
-    let networks = source_networks.iter().map(|network| format!("{}/{}", network.address, network.prefix));
+    let texts = |networks: &[Network]| networks.iter().map(Network::to_string).collect::<Vec<_>>();
     map! {
         name: value(name),
         tier: value(tier),
         models: value(models),
-        source_networks: value(networks.collect::<Vec<_>>()),
+        source_networks: value(texts(source_networks)),
         scan: of_change(scan.as_ref()),
         scan_exemptions: list(scan_exemptions, |exemption| exemption.rule.clone(), |Exemption { rule, until, reason }| {
             map! { rule: value(rule), until: value(until.to_string()), reason: value(reason) }
         }),
-        keys: list(keys, |key| key.id.clone(), |ApiKey { id, hash, models, expires }| {
+        keys: list(keys, |key| key.id.clone(), |key| {
+            let ApiKey { id, hash, tier, models, endpoints, source_networks, expires } = key;
             map! {
                 id: value(id),
                 hash: Tree::Hidden("<hash>", hash.to_vec()),
+                tier: value(tier),
                 models: value(models),
-                expires: value(expires.map(|day| day.to_string())),
+                endpoints: value(endpoints),
+                source_networks: value(texts(source_networks)),
+                expires: value(expires.map(calendar::show)),
             }
         }),
     }

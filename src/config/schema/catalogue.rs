@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use crate::config::kind::{List, Maybe, Tried, Word, section};
 use crate::config::schema::scan::{Exemption, ScanChange};
 use crate::config::secret::SecretWord;
-use crate::config::words::{ANY, Cidr, Date, Energy, Euros, Name, Pattern, Text, Whole};
+use crate::config::words::{ANY, Cidr, Date, End, EndpointLabel, Energy, Euros, Name, Pattern, Text, Whole};
 
 section! {
     /// The whole file.
@@ -119,10 +119,16 @@ section! {
         hash: Maybe<KeyHash> = absent "`secret` is given";
         /// Where the whole key is.
         secret: Maybe<SecretWord> = absent "`hash` is given";
+        /// Name of a tier of tiers.yaml, narrower than the tenant's or beside it.
+        tier: Maybe<Name> = absent "the tenant's";
         /// Narrower than the tenant's.
         models: Maybe<List<Pattern>> = absent "the tenant's";
-        /// Last day on which the key works.
-        expires: Maybe<Date> = absent "never";
+        /// Endpoints that it may call; `models` is the list of models and each of them.
+        endpoints: Maybe<List<EndpointLabel>> = absent "all";
+        /// Networks from which it may be used, within the tenant's; an empty list is all of those.
+        source_networks: List<Cidr> = "[]";
+        /// Last day on which the key works, or the moment from which on it does not.
+        expires: Maybe<End> = absent "never";
     }
 }
 

@@ -201,7 +201,8 @@ fn tiers_and_tenants() {
                     ":12: tenants[0].keys[3].secret: expected a key that begins with tg_efgh_ and goes on",
                     ":14: tenants[0].keys[4].secret: expected env:NAME, file:PATH or credential:NAME (secrets are not \
                  written here), found something else, which is not shown because it may be secret",
-                    ":15: tenants[0].keys[4].expires: expected a date such as 2026-12-31, found the text \"never\"",
+                    ":15: tenants[0].keys[4].expires: expected a date such as 2026-12-31 (its last second counts) or a time such as \
+                     2026-12-31T18:00:00Z, found the text \"never\"",
                     ":16: tenants[0].keys[4].models[0]: no model of models.yaml is called \"nope\"",
                 ],
             ),

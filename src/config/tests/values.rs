@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::dir::{Dir, certificate_and_key};
+use crate::calendar;
 use crate::config::render;
 use crate::config::settings::{AccessLogTarget, Engine, Probe, Settings};
 
@@ -165,14 +166,19 @@ fn keys_are_known_by_hash_or_by_secret() {
     let text = format!(
         "tenants:\n  - name: n\n    tier: t\n    models: [big*, 'm:1b']\n    source_networks: [192.0.2.0/24, '::/0']\n    \
          keys:\n      - {{id: demo, secret: env:KEY}}\n      \
-         - {{id: abcd1234, hash: 'hmac-sha256:{hash}', models: ['m:*'], expires: 2030-01-31}}\n"
+         - {{id: abcd1234, hash: 'hmac-sha256:{hash}', models: ['m:*'], expires: 2030-01-31,\n        \
+         tier: t, endpoints: [chat_completions, models], source_networks: [192.0.2.0/25]}}\n"
     );
     let models = "models: [{name: bigger, publisher: P}, {name: 'm:1b', publisher: P}]";
     let settings = Dir::small(&[("tenants.yaml", &text), ("models.yaml", models)]).good();
     let tenant = &settings.tenants[0];
     assert_eq!(tenant.keys[0].hash, tenant.keys[1].hash);
     assert_eq!(tenant.keys[1].models.as_deref(), Some(&["m:*".to_owned()][..]));
-    assert_eq!(tenant.keys[1].expires.map(|day| day.to_string()).as_deref(), Some("2030-01-31"));
+    // The last day is a day on which it works.
+    assert_eq!(tenant.keys[1].expires.map(calendar::show).as_deref(), Some("2030-02-01T00:00:00Z"));
+    assert_eq!(tenant.keys[1].endpoints.as_deref().map(<[_]>::len), Some(2));
+    assert_eq!(tenant.keys[1].source_networks[0].to_string(), "192.0.2.0/25");
+    assert_eq!((tenant.keys[0].tier.as_deref(), tenant.keys[1].tier.as_deref()), (None, Some("t")));
     assert_eq!(tenant.source_networks[0].prefix, 24);
 }
 
