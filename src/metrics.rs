@@ -94,7 +94,7 @@ impl Metrics {
             tokens: counter(
                 r,
                 "tollgate_tokens_total",
-                "Tokens by kind and by who counted them; output is without reasoning, cached_input is a part of input.",
+                "Tokens by kind and by who counted them; output is without reasoning; cached_input and system are parts of input.",
                 &["tenant", "model", "kind", "source"],
             )?,
             cost: float_counter(r, "tollgate_cost_eur_total", "Price of the tokens.", &["tenant", "model"])?,
@@ -199,8 +199,9 @@ impl Metrics {
         for (kind, tokens, source) in [
             ("input", record.input_tokens, sources.0),
             ("cached_input", record.cached_input_tokens, sources.0),
+            ("system", record.system_tokens, "counted"),
             ("output", record.output_tokens, sources.1),
-            ("reasoning", record.reasoning_tokens, sources.1),
+            ("reasoning", record.reasoning_tokens, record.reasoning_source.label()),
         ] {
             if tokens > 0 {
                 self.tokens.with_label_values(&[tenant, model, kind, source]).inc_by(tokens);

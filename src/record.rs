@@ -45,8 +45,10 @@ impl Outcome {
 pub enum TokenSource {
     /// The server said so.
     Reported,
-    /// The gateway's own count.
-    Counted,
+    /// The gateway counted with the model's tokenizer.
+    Tokenizer,
+    /// The gateway estimated.
+    Estimated,
     /// Nothing was used.
     None,
 }
@@ -57,7 +59,8 @@ impl TokenSource {
     pub fn label(self) -> &'static str {
         match self {
             Self::Reported => "reported",
-            Self::Counted => "counted",
+            Self::Tokenizer => "tokenizer",
+            Self::Estimated => "estimated",
             Self::None => "none",
         }
     }
@@ -131,14 +134,18 @@ pub struct Record {
     pub input_tokens: u64,
     /// Those of them that the server had in its cache.
     pub cached_input_tokens: u64,
+    /// Those of them that are system and developer messages, always by the gateway's count.
+    pub system_tokens: u64,
     /// Output tokens without reasoning.
     pub output_tokens: u64,
     /// Reasoning output tokens.
     pub reasoning_tokens: u64,
     /// Where the input's number comes from.
     pub input_source: TokenSource,
-    /// Where the output's numbers come from.
+    /// Where the number of all output comes from.
     pub output_source: TokenSource,
+    /// Who told reasoning apart from the rest of the output.
+    pub reasoning_source: TokenSource,
     /// Price of all of it.
     pub cost_eur: PicoEur,
     /// kWh of all of it, where the model's is known.
@@ -186,9 +193,10 @@ impl Record {
         push_rfc3339(line, self.time);
         line.push(b'"');
         write_fields!(self, line, request_id tenant key_id client endpoint model server status code outcome);
-        write_fields!(self, line, is_streaming attempts input_tokens cached_input_tokens output_tokens);
-        write_fields!(self, line, reasoning_tokens input_source output_source energy_kwh ttft_ms itl_mean_ms);
-        write_fields!(self, line, output_tokens_per_second duration_ms request_bytes answer_bytes scan);
+        write_fields!(self, line, is_streaming attempts input_tokens cached_input_tokens system_tokens);
+        write_fields!(self, line, output_tokens reasoning_tokens input_source output_source reasoning_source);
+        write_fields!(self, line, energy_kwh ttft_ms itl_mean_ms output_tokens_per_second);
+        write_fields!(self, line, duration_ms request_bytes answer_bytes scan);
         if self.scan_score.is_some() {
             write_fields!(self, line, scan_score);
         }
@@ -247,10 +255,12 @@ mod tests {
             attempts: 2,
             input_tokens: u64::MAX,
             cached_input_tokens: 1,
+            system_tokens: 4,
             output_tokens: 2,
             reasoning_tokens: 3,
             input_source: TokenSource::Reported,
             output_source: TokenSource::None,
+            reasoning_source: TokenSource::Tokenizer,
             cost_eur: PicoEur(1_500_000_000_000),
             energy_kwh: Some(0.25),
             ttft_ms: None,
@@ -271,9 +281,10 @@ mod tests {
             "{\"time\":\"2026-11-23T08:00:00.007Z\",\"request_id\":\"req \\\"1\\\"\\n\",\"tenant\":\"acmé\",\
              \"key_id\":\"k\",\"client\":\"127.0.0.1\",\"endpoint\":\"chat\",\"model\":\"m\",\"server\":\"s\",\
              \"status\":200,\"code\":null,\"outcome\":\"client_gone\",\"is_streaming\":true,\"attempts\":2,\
-             \"input_tokens\":18446744073709551615,\"cached_input_tokens\":1,\"output_tokens\":2,\
-             \"reasoning_tokens\":3,\"input_source\":\"reported\",\"output_source\":\"none\",\"energy_kwh\":0.25,\
-             \"ttft_ms\":null,\"itl_mean_ms\":1.5,\"output_tokens_per_second\":null,\"duration_ms\":12.345,\
+             \"input_tokens\":18446744073709551615,\"cached_input_tokens\":1,\"system_tokens\":4,\
+             \"output_tokens\":2,\"reasoning_tokens\":3,\"input_source\":\"reported\",\"output_source\":\"none\",\
+             \"reasoning_source\":\"tokenizer\",\"energy_kwh\":0.25,\"ttft_ms\":null,\"itl_mean_ms\":1.5,\
+             \"output_tokens_per_second\":null,\"duration_ms\":12.345,\
              \"request_bytes\":5,\"answer_bytes\":6,\"scan\":\"flag\",\"scan_score\":0.5,\"scan_rules\":[\"a.b\",\"c\"],\
              \"cost_eur\":1.5}"
         );

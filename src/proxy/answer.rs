@@ -10,7 +10,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tollgate_filters::endpoint::Endpoint;
 use tollgate_filters::response::Api;
-use tollgate_filters::response::usage::{Estimate, charge};
+use tollgate_filters::response::usage::charge;
 
 use super::ctx::RequestCtx;
 use super::leg::{Leg, or_gone, within};
@@ -161,8 +161,7 @@ pub(super) async fn pass(
         }
         if let Some(header) = header.take() {
             // What cannot be read is charged by what was sent to be read: our estimate of the prompt.
-            let estimate = Estimate { input: job.prompt.estimated_input(), output: 0, reasoning: 0 };
-            ctx.charge = Some(charge(None, estimate, false));
+            ctx.charge = Some(charge(None, job.prompt.estimate(), false));
             if down::head(downstream, header, limit).await.is_err() {
                 return Ended::Answered(Answered::ClientGone);
             }

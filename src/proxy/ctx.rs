@@ -9,7 +9,7 @@ use tollgate_filters::request::quota::Lease;
 use tollgate_filters::request::scan::behaviour::History;
 use tollgate_filters::response::stream::StreamFilter;
 use tollgate_filters::response::tokens::Meter;
-use tollgate_filters::response::usage::{self, Charge, Source};
+use tollgate_filters::response::usage::{self, Charge, Estimate, Source};
 
 use crate::config::settings::Model;
 use crate::record::{Outcome, PicoEur, Record, TokenSource};
@@ -19,8 +19,8 @@ use crate::state::{Stages, State};
 pub struct Streaming {
     /// Corrects and counts.
     pub filter: StreamFilter,
-    /// Our estimate of the prompt, tokens.
-    pub input: u64,
+    /// Our own count of the prompt.
+    pub prompt: Estimate,
     /// Whether it came to its end.
     pub is_complete: bool,
     /// Whether any of it has gone to the client.
@@ -81,10 +81,12 @@ impl RequestCtx {
             attempts: 0,
             input_tokens: 0,
             cached_input_tokens: 0,
+            system_tokens: 0,
             output_tokens: 0,
             reasoning_tokens: 0,
             input_source: TokenSource::None,
             output_source: TokenSource::None,
+            reasoning_source: TokenSource::None,
             cost_eur: PicoEur(0),
             energy_kwh: None,
             ttft_ms: None,
@@ -134,7 +136,7 @@ impl RequestCtx {
         }
         if let Some(stream) = self.stream.take().filter(|stream| stream.has_delivered) {
             let meter = stream.filter.into_meter();
-            let charge = usage::charge(meter.usage(), meter.estimate(stream.input), stream.is_complete);
+            let charge = usage::charge(meter.usage(), meter.estimate(stream.prompt), stream.is_complete);
             used = total(&charge);
             self.apply(&charge);
             self.measure(&meter);
@@ -165,10 +167,14 @@ impl RequestCtx {
         let record = &mut self.record;
         record.input_tokens = charge.input;
         record.cached_input_tokens = charge.cached_input;
+        record.system_tokens = charge.system;
         record.output_tokens = charge.output;
         record.reasoning_tokens = charge.reasoning;
         record.input_source = source(charge.input_source);
         record.output_source = source(charge.output_source);
+        if charge.reasoning > 0 {
+            record.reasoning_source = source(charge.reasoning_source);
+        }
         if let Some(model) = self.model {
             let model = &self.stages.settings.models[model];
             record.cost_eur = cost(model, charge);
@@ -236,7 +242,8 @@ fn cost(model: &Model, charge: &Charge) -> PicoEur {
 fn source(source: Source) -> TokenSource {
     match source {
         Source::Reported => TokenSource::Reported,
-        Source::Counted => TokenSource::Counted,
+        Source::Tokenizer => TokenSource::Tokenizer,
+        Source::Estimated => TokenSource::Estimated,
     }
 }
 

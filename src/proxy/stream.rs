@@ -94,7 +94,7 @@ pub(super) async fn stream(
     ctx.record.is_streaming = true;
     ctx.stream = Some(Streaming {
         filter: StreamFilter::new(plan),
-        input: job.prompt.estimated_input(),
+        prompt: job.prompt.estimate(),
         is_complete: false,
         has_delivered: false,
     });

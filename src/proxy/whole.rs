@@ -46,7 +46,7 @@ pub(super) async fn whole(
     leg.release().await;
     let body = body.freeze();
     let found = read(api(job.endpoint), &body);
-    let estimate = found.estimate(job.prompt.estimated_input());
+    let estimate = found.estimate(job.prompt.estimate());
     let asked = escape(&job.prompt.model);
     let renamed = found.model.filter(|span| body[span.clone()] != asked[..]);
     let pieces = match renamed {

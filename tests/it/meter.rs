@@ -117,7 +117,7 @@ async fn without_a_report_the_gateway_counts() {
     for record in gateway.records(2).await {
         assert_eq!(
             (&record["input_source"], &record["output_source"]),
-            (&json!("counted"), &json!("counted"))
+            (&json!("estimated"), &json!("estimated"))
         );
         assert!(record["input_tokens"].as_u64().is_some_and(|tokens| (1..100).contains(&tokens)), "{record}");
         assert!(record["output_tokens"].as_u64().is_some_and(|tokens| (1..20).contains(&tokens)), "{record}");
@@ -212,7 +212,7 @@ async fn absurd_reports_are_not_believed_and_hold_nothing_up() {
             count += 1;
             let record = gateway.records(count).await.remove(count - 1);
             for name in ["input", "output"] {
-                assert_eq!(record[format!("{name}_source")], "counted", "{usage}: {record}");
+                assert_eq!(record[format!("{name}_source")], "estimated", "{usage}: {record}");
                 let tokens = record[format!("{name}_tokens")].as_u64();
                 assert!(tokens.is_some_and(|tokens| (1..100).contains(&tokens)), "{usage}: {record}");
             }
@@ -277,7 +277,7 @@ async fn an_answer_that_is_not_read_is_charged_by_its_prompt() {
             let record = gateway.records(count).await.remove(count - 1);
             assert_eq!(
                 (&record["outcome"], &record["input_source"]),
-                (&json!("ok"), &json!("counted")),
+                (&json!("ok"), &json!("estimated")),
                 "{record}"
             );
             assert!(

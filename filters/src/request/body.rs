@@ -17,6 +17,8 @@ use crate::endpoint::Endpoint;
 use crate::json::{JsonError, Kind, Reader, Str};
 use crate::refusal::Refusal;
 use crate::request::scan::behaviour::text_hash;
+use crate::response::tokens::CHARS_PER_TOKEN;
+use crate::response::usage::Estimate;
 
 pub use texts::{Place, Text, texts_of_messages};
 use texts::{Texts, role_of_key};
@@ -52,7 +54,18 @@ impl Prompt {
     /// Our estimate of the input: four characters a token, plus the tokens given as numbers.
     #[must_use]
     pub fn estimated_input(&self) -> u64 {
-        self.text_chars.div_ceil(4) + self.token_ids
+        self.text_chars.div_ceil(CHARS_PER_TOKEN) + self.token_ids
+    }
+
+    /// The same, with what is told apart of it.
+    #[must_use]
+    pub fn estimate(&self) -> Estimate {
+        let system: u64 = self.texts.iter().filter(|text| text.is_system()).map(Text::chars).sum();
+        Estimate {
+            input: self.estimated_input(),
+            system: system.div_ceil(CHARS_PER_TOKEN),
+            ..Estimate::default()
+        }
     }
 }
 

@@ -23,13 +23,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Our own count, given that of the prompt in tokens.
+    /// Our own count, given that of the prompt.
     #[must_use]
-    pub fn estimate(&self, input: u64) -> Estimate {
+    pub fn estimate(&self, prompt: Estimate) -> Estimate {
         Estimate {
-            input,
             output: self.output_chars.div_ceil(CHARS_PER_TOKEN),
             reasoning: self.reasoning_chars.div_ceil(CHARS_PER_TOKEN),
+            ..prompt
         }
     }
 }

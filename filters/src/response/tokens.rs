@@ -155,13 +155,13 @@ impl Meter {
         self.reports.total(self.api, self.seen.count())
     }
 
-    /// Our own count, given that of the prompt in tokens.
+    /// Our own count, given that of the prompt.
     #[must_use]
-    pub fn estimate(&self, input: u64) -> Estimate {
+    pub fn estimate(&self, prompt: Estimate) -> Estimate {
         Estimate {
-            input,
             output: self.visible_chars.div_ceil(CHARS_PER_TOKEN),
             reasoning: self.reasoning_chars.div_ceil(CHARS_PER_TOKEN),
+            ..prompt
         }
     }
 
@@ -270,7 +270,8 @@ mod tests {
         assert_eq!(meter.last_content(), Some(Duration::from_millis(130)));
         assert_eq!((meter.gaps().count(), meter.gaps().sum), (4, Duration::from_millis(30)));
         assert_eq!(meter.gaps().buckets[0], 3);
-        assert_eq!(meter.estimate(1), Estimate { input: 1, output: 7, reasoning: 0 });
+        let prompt = Estimate { input: 1, ..Estimate::default() };
+        assert_eq!(meter.estimate(prompt), Estimate { output: 7, ..prompt });
     }
 
     #[test]

@@ -28,12 +28,15 @@ pub struct Usage {
 }
 
 /// Who counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Source {
     /// The server.
     Reported,
-    /// We, because the server did not.
-    Counted,
+    /// We, with the model's own tokenizer, because the server did not.
+    Tokenizer,
+    /// We, by a rule of thumb or from a sample.
+    #[default]
+    Estimated,
 }
 
 /// Our own count, in tokens.
@@ -41,10 +44,16 @@ pub enum Source {
 pub struct Estimate {
     /// Tokens of the prompt.
     pub input: u64,
+    /// The part of `input` that is the text of system and developer messages.
+    pub system: u64,
     /// Tokens of the visible answer, without reasoning.
     pub output: u64,
     /// Tokens of reasoning.
     pub reasoning: u64,
+    /// How `input` and `system` were counted.
+    pub input_source: Source,
+    /// How `output` and `reasoning` were counted.
+    pub output_source: Source,
 }
 
 /// What is charged. The fields add up: input + output + reasoning is every token there was.
@@ -54,14 +63,19 @@ pub struct Charge {
     pub input: u64,
     /// The part of `input` that the server had in its cache; never more than `input`.
     pub cached_input: u64,
+    /// The part of `input` that is the text of system and developer messages, by our own count: no server tells.
+    /// Never more than `input`.
+    pub system: u64,
     /// Tokens of the answer, without reasoning.
     pub output: u64,
     /// Tokens of reasoning.
     pub reasoning: u64,
     /// Who counted `input`.
     pub input_source: Source,
-    /// Who counted `output` and `reasoning`.
+    /// Who counted `output` and `reasoning` together.
     pub output_source: Source,
+    /// Who told `reasoning` apart.
+    pub reasoning_source: Source,
 }
 
 /// What is charged for an answer, given what the server reported and what we counted. `is_complete` says
@@ -69,30 +83,42 @@ pub struct Charge {
 ///
 /// A cut answer is charged by a report only if that is of output already streamed: a server that reports
 /// nothing yet (0 tokens) while text has come through is not believed.
+///
+/// A report that tells no reasoning apart, though there was some, is divided as our own count is.
 #[must_use]
 pub fn charge(reported: Option<Usage>, estimate: Estimate, is_complete: bool) -> Charge {
     let reported = reported.unwrap_or_default();
     let (input, input_source) = match reported.input {
         Some(input) => (input, Source::Reported),
-        None => (estimate.input, Source::Counted),
+        None => (estimate.input, estimate.input_source),
     };
     let counted = estimate.output.saturating_add(estimate.reasoning);
     let (output, reasoning, output_source) = match reported.output {
         Some(output) if is_complete || output > 0 || counted == 0 => {
             // OpenRouter was seen to report 11 of 10 tokens as reasoning.
-            let reasoning = reported.reasoning.min(output);
+            let told = reported.reasoning.min(output);
+            let reasoning = if told == 0 { share(output, estimate.reasoning, counted) } else { told };
             (output - reasoning, reasoning, Source::Reported)
         }
-        _ => (estimate.output, estimate.reasoning, Source::Counted),
+        _ => (estimate.output, estimate.reasoning, estimate.output_source),
     };
+    let is_told = output_source == Source::Reported && (reported.reasoning > 0 || estimate.reasoning == 0);
     Charge {
         input,
         cached_input: reported.cached_input.min(input),
+        system: estimate.system.min(input),
         output,
         reasoning,
         input_source,
         output_source,
+        reasoning_source: if is_told { Source::Reported } else { estimate.output_source },
     }
+}
+
+/// As much of `whole` as `part` is of `all`, rounded.
+fn share(whole: u64, part: u64, all: u64) -> u64 {
+    let (whole, part, all) = (u128::from(whole), u128::from(part), u128::from(all.max(1)));
+    u64::try_from((whole * part + all / 2) / all).unwrap_or(u64::MAX)
 }
 
 /// Reads the `usage` value that comes next. `None` if it is no object or counts no tokens (`null`, audio by

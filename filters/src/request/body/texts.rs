@@ -21,6 +21,8 @@ pub struct Text {
     start: usize,
     /// Its bytes in the body, without quotes.
     len: usize,
+    /// Its Unicode characters.
+    chars: u64,
     has_escapes: bool,
 }
 
@@ -49,6 +51,20 @@ impl Text {
     #[expect(clippy::len_without_is_empty, reason = "empty texts are left out")]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Its Unicode characters.
+    #[must_use]
+    pub fn chars(&self) -> u64 {
+        self.chars
+    }
+
+    /// Whether it is an instruction by whoever runs the application: system and developer messages. Definitions of
+    /// tools and of answers are instructions too, but not told apart as such.
+    #[must_use]
+    pub fn is_system(&self) -> bool {
+        self.role == Role::System
+            && matches!(self.place.key, "messages" | "input" | "instructions" | "system")
     }
 
     /// The text, unescaped. `body` is the body that it was found in.
@@ -164,10 +180,11 @@ impl Texts {
             Leaf::String { key: Some(key), .. } if is_no_text(key) => {}
             Leaf::String { value, .. } if value.raw.starts_with(b"data:") => {}
             Leaf::String { value, .. } => {
-                self.chars += value.chars();
+                let chars = value.chars();
+                self.chars += chars;
                 let Str { raw, start, has_escapes } = value;
                 if !raw.is_empty() {
-                    self.texts.push(Text { role, place, start, len: raw.len(), has_escapes });
+                    self.texts.push(Text { role, place, start, len: raw.len(), chars, has_escapes });
                 }
             }
             Leaf::Number(_) => self.numbers += 1,

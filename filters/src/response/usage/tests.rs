@@ -210,33 +210,40 @@ fn a_report_followed_by_content_is_not_of_all_the_output() {
 
 #[test]
 fn charges_the_report_or_the_count() {
-    use Source::{Counted, Reported};
-    let estimate = Estimate { input: 100, output: 50, reasoning: 20 };
+    use Source::{Estimated, Reported, Tokenizer};
+    let estimate = Estimate {
+        input: 100,
+        system: 60,
+        output: 50,
+        reasoning: 20,
+        input_source: Estimated,
+        output_source: Tokenizer,
+    };
     let none = Estimate { input: 100, ..Estimate::default() };
     let input_only = Usage { input: Some(9), cached_input: 4, ..Usage::default() };
     for (name, reported, estimate, is_complete, numbers, sources) in [
         ("reported", Some(usage(9, 4, 30, 10)), estimate, true, (9, 4, 20, 10), (Reported, Reported)),
-        ("silent server", None, estimate, true, (100, 0, 50, 20), (Counted, Counted)),
-        ("cut, silent", None, estimate, false, (100, 0, 50, 20), (Counted, Counted)),
+        ("silent server", None, estimate, true, (100, 0, 50, 20), (Estimated, Tokenizer)),
+        ("cut, silent", None, estimate, false, (100, 0, 50, 20), (Estimated, Tokenizer)),
         (
             "cut, running usage",
             Some(usage(9, 0, 30, 0)),
             estimate,
             false,
-            (9, 0, 30, 0),
+            (9, 0, 21, 9),
             (Reported, Reported),
         ),
-        ("cut, input alone", Some(input_only), estimate, false, (9, 4, 50, 20), (Reported, Counted)),
+        ("cut, input alone", Some(input_only), estimate, false, (9, 4, 50, 20), (Reported, Tokenizer)),
         (
             "cut, nothing reported yet",
             Some(usage(9, 0, 0, 0)),
             estimate,
             false,
             (9, 0, 50, 20),
-            (Reported, Counted),
+            (Reported, Tokenizer),
         ),
         ("cut before any output", Some(usage(9, 0, 0, 0)), none, false, (9, 0, 0, 0), (Reported, Reported)),
-        ("silent about output", Some(input_only), estimate, true, (9, 4, 50, 20), (Reported, Counted)),
+        ("silent about output", Some(input_only), estimate, true, (9, 4, 50, 20), (Reported, Tokenizer)),
         (
             "more reasoning than output",
             Some(usage(43, 0, 10, 11)),
@@ -257,5 +264,25 @@ fn charges_the_report_or_the_count() {
         let charge = charge(reported, estimate, is_complete);
         assert_eq!((charge.input, charge.cached_input, charge.output, charge.reasoning), numbers, "{name}");
         assert_eq!((charge.input_source, charge.output_source), sources, "{name}");
+        assert_eq!(charge.system, estimate.system.min(charge.input), "{name}");
+    }
+}
+
+#[test]
+fn reasoning_that_no_report_tells_apart_is_divided_as_counted() {
+    use Source::{Reported, Tokenizer};
+    let counted =
+        |output, reasoning| Estimate { output, reasoning, output_source: Tokenizer, ..Estimate::default() };
+    for (name, reported, estimate, numbers, source) in [
+        ("told", usage(9, 0, 30, 10), counted(22, 12), (20, 10), Reported),
+        ("none told, none seen", usage(9, 0, 30, 0), counted(33, 0), (30, 0), Reported),
+        ("none told", usage(9, 0, 30, 0), counted(20, 10), (20, 10), Tokenizer),
+        ("none told, and more than we counted", usage(9, 0, 40, 0), counted(20, 10), (27, 13), Tokenizer),
+        ("only reasoning so far", usage(9, 0, 7, 0), counted(0, 6), (0, 7), Tokenizer),
+        ("told, though none was shown", usage(9, 0, 30, 25), counted(5, 0), (5, 25), Reported),
+    ] {
+        let charge = charge(Some(reported), estimate, true);
+        assert_eq!((charge.output, charge.reasoning), numbers, "{name}");
+        assert_eq!((charge.output_source, charge.reasoning_source), (Reported, source), "{name}");
     }
 }
