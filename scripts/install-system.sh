@@ -23,6 +23,10 @@ if [ "$1" = test ]; then
   python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
   need node nodejs
   need npm npm
+  # The store's tests start servers of their own; the one that the package would start is not wanted.
+  if ! ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 && ! command -v initdb > /dev/null; then
+    missing+=(postgresql)
+  fi
 fi
 if ! command -v cargo > /dev/null; then
   echo "cargo is missing: install Rust with rustup (https://rustup.rs)" >&2
@@ -40,5 +44,9 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
+if [[ " ${missing[*]} " == *" postgresql "* && ! -e /etc/postgresql-common/createcluster.conf ]]; then
+  "${sudo[@]}" mkdir -p /etc/postgresql-common
+  echo "create_main_cluster = false" | "${sudo[@]}" tee /etc/postgresql-common/createcluster.conf > /dev/null
+fi
 "${sudo[@]}" apt-get update -qq
 "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null

@@ -49,6 +49,8 @@ impl Admin {
         let body = serde_json::json!({
             "ready": self.state.is_ready(),
             "draining": self.state.is_draining.load(Ordering::Relaxed),
+            // Not a reason to send traffic elsewhere: requests are served without it.
+            "store": {"up": self.state.store.status().is_up(), "kind": stages.settings.storage.place.kind()},
             "servers": {"up": up.count(), "total": stages.servers.len()},
         });
         let status = if self.state.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

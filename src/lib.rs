@@ -19,4 +19,5 @@ pub mod server;
 pub mod servers;
 pub mod sim;
 pub mod state;
+pub mod store;
 pub mod tls;

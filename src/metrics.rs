@@ -53,6 +53,8 @@ pub struct Metrics {
     /// Client gone → work for it stopped, seconds.
     in_flight: IntGauge,
     records_dropped: IntGauge,
+    store_up: IntGauge,
+    store_errors: IntGauge,
     server_up: GaugeVec,
     server_in_flight: GaugeVec,
 }
@@ -165,6 +167,17 @@ impl Metrics {
                 r,
                 IntGauge::new("tollgate_records_dropped", "Access records that could not be written.")?,
             )?,
+            store_up: registered(
+                r,
+                IntGauge::new(
+                    "tollgate_store_up",
+                    "Whether the store answered when it was last asked: 1, or 0.",
+                )?,
+            )?,
+            store_errors: registered(
+                r,
+                IntGauge::new("tollgate_store_errors", "Times that the store did not answer.")?,
+            )?,
             server_up: gauges(
                 r,
                 "tollgate_upstream_up",
@@ -256,6 +269,9 @@ impl Metrics {
         }
         self.in_flight.set(state.in_flight.load(Ordering::Relaxed) as i64);
         self.records_dropped.set(state.access_log.dropped() as i64);
+        let store = state.store.status();
+        self.store_up.set(i64::from(store.is_up()));
+        self.store_errors.set(i64::try_from(store.errors()).unwrap_or(i64::MAX));
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

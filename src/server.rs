@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::proxy::Gate;
 use crate::proxy::guard::Guarded;
 use crate::state::{Stages, State};
+use crate::store::Store;
 use crate::tls::{self, Certificate};
 
 /// Read and write buffer of a client connection, bytes. Pingora's own 64 KiB are mostly empty for requests of a
@@ -68,7 +69,12 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
         .map_err(|error| StartError::new("the access log cannot be opened", &error))?;
     let metrics = Metrics::new().map_err(|error| StartError::new("metrics", &error))?;
     metrics.reloaded_at.set(seconds_since_1970());
-    let state = Arc::new(State::new(Stages::build(settings.clone(), None), metrics, access_log));
+    let store = Store::start(&settings.storage)
+        .map_err(|error| StartError::new("the store's thread cannot be started", &error))?;
+    if !store.status().wait_for_first_try(settings.storage.start_timeout) {
+        log::warn!("serving without the store until it answers");
+    }
+    let state = Arc::new(State::new(Stages::build(settings.clone(), None), metrics, access_log, store));
     let options = Opt { upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(options, server_conf(&settings));
     let conf = Arc::clone(&server.configuration);

@@ -25,6 +25,7 @@ use crate::histories::Histories;
 use crate::metrics::Metrics;
 use crate::principals::Principals;
 use crate::servers::Server;
+use crate::store::Store;
 
 /// One configuration, ready to serve.
 #[derive(Debug)]
@@ -246,6 +247,8 @@ pub struct State {
     pub metrics: Metrics,
     /// Where records go.
     pub access_log: AccessLog,
+    /// Where keys and usage are kept.
+    pub store: Store,
     /// Wrong keys by source address.
     pub guessing: Guessing,
     /// What conversations have left behind.
@@ -263,12 +266,13 @@ pub struct State {
 impl State {
     /// The state of a process that starts with `stages`.
     #[must_use]
-    pub fn new(stages: Stages, metrics: Metrics, access_log: AccessLog) -> Self {
+    pub fn new(stages: Stages, metrics: Metrics, access_log: AccessLog, store: Store) -> Self {
         Self {
             histories: Histories::new(stages.settings.scan.behaviour.conversations),
             stages: ArcSwap::from_pointee(stages),
             metrics,
             access_log,
+            store,
             guessing: Guessing::default(),
             origin: Instant::now(),
             is_draining: AtomicBool::new(false),

@@ -6,6 +6,7 @@ mod catalogue;
 mod gateway;
 mod pem;
 mod scan;
+mod storage;
 mod tenants;
 mod upstreams;
 
@@ -51,6 +52,7 @@ pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Fault
         stream: gateway.stream,
         cors: gateway.cors,
         log: gateway.log,
+        storage: gateway.storage?,
         access_log: gateway.access_log,
         telemetry: gateway.telemetry,
         reload: gateway.reload,

@@ -1,6 +1,8 @@
 //! What the operator meant: every value checked, every default filled in, every secret read. Plain data:
 //! the rooms that use it build their tables from it. Nothing here remembers the text it came from.
 
+mod storage;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +15,8 @@ use tollgate_filters::request::scan::Category;
 use tollgate_filters::request::scan::policy::{Mode, Policy};
 use tollgate_filters::request::scan::scanner::Scanner;
 use tollgate_filters::units::Moment;
+
+pub use storage::{PostgresTls, Storage, StoragePlace};
 
 /// The whole configuration, valid as a whole.
 #[derive(Debug, Clone)]
@@ -39,6 +43,8 @@ pub struct Settings {
     pub cors: Cors,
     /// `tollgate.yaml: log`.
     pub log: Log,
+    /// Where keys and usage are kept. `tollgate.yaml: storage`.
+    pub storage: Storage,
     /// `tollgate.yaml: access_log`.
     pub access_log: AccessLog,
     /// `tollgate.yaml: telemetry`.

@@ -10,6 +10,7 @@ pub(crate) mod conf;
 pub(crate) mod gateway;
 pub(crate) mod h2;
 pub(crate) mod metrics;
+pub(crate) mod postgres;
 pub(crate) mod recording;
 pub(crate) mod request;
 pub(crate) mod script;

@@ -30,6 +30,7 @@ mod reload;
 mod replay;
 mod scan;
 mod settle;
+mod store;
 mod strictness;
 mod timeouts;
 mod tls;

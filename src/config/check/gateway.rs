@@ -9,8 +9,8 @@ use crate::config::kind::Listed;
 use crate::config::schema::gateway as schema;
 use crate::config::secret::Sources;
 use crate::config::settings::{
-    AccessLog, Admin, Auth, Cors, Limits, Listener, Log, Reload, Scan, Server, Stream, Telemetry, Timeouts,
-    TlsFiles,
+    AccessLog, Admin, Auth, Cors, Limits, Listener, Log, Reload, Scan, Server, Storage, Stream, Telemetry,
+    Timeouts, TlsFiles,
 };
 
 /// What `tollgate.yaml` means; `None` for what was refused.
@@ -24,6 +24,7 @@ pub(super) struct Gateway {
     pub(super) stream: Stream,
     pub(super) cors: Cors,
     pub(super) log: Log,
+    pub(super) storage: Option<Storage>,
     pub(super) access_log: AccessLog,
     pub(super) telemetry: Telemetry,
     pub(super) reload: Reload,
@@ -38,6 +39,7 @@ pub(super) fn settings(file: schema::GatewayFile, sources: &Sources<'_>, faults:
     let auth = file.auth.value.and_then(|written| auth(written, sources, faults));
     let stream = file.stream.value;
     let access_log = file.access_log.value;
+    let storage = super::storage::storage(file.storage.value, sources, faults);
     let reload = file.reload.value;
     Gateway {
         server: server(&file.server.value),
@@ -53,6 +55,7 @@ pub(super) fn settings(file: schema::GatewayFile, sources: &Sources<'_>, faults:
         },
         cors: Cors { allow_origins: values(file.cors.value.allow_origins.value) },
         log: Log { level: file.log.value.level.value },
+        storage,
         access_log: AccessLog {
             target: access_log.target.value,
             rotate_bytes: access_log.rotate_bytes.value,

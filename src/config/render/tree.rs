@@ -13,9 +13,9 @@ use tollgate_filters::request::scan::policy::{Mode, Policy};
 use crate::calendar;
 use crate::config::settings::{
     AccessLog, AccessLogTarget, Admin, ApiKey, Auth, Behaviour, Cors, Engine, Exemption, Health, Limits,
-    Listener, Log, Model, OverBudget, Passive, Pool, Prices, Probe, Reload, Retry, Rules, Scan, ScanChange,
-    Secret, ServedModel, Server, Settings, Stream, Telemetry, Tenant, Tier, Timeouts, TlsFiles, Upstream,
-    UpstreamTimeouts, UpstreamTls,
+    Listener, Log, Model, OverBudget, Passive, Pool, PostgresTls, Prices, Probe, Reload, Retry, Rules, Scan,
+    ScanChange, Secret, ServedModel, Server, Settings, Storage, StoragePlace, Stream, Telemetry, Tenant,
+    Tier, Timeouts, TlsFiles, Upstream, UpstreamTimeouts, UpstreamTls,
 };
 
 /// A part of the settings.
@@ -50,6 +50,7 @@ pub(super) fn of(settings: &Settings) -> Tree {
         stream,
         cors,
         log,
+        storage,
         access_log,
         telemetry,
         reload,
@@ -74,6 +75,7 @@ pub(super) fn of(settings: &Settings) -> Tree {
         stream: of_stream(stream),
         cors: map! { allow_origins: value(allow_origins) },
         log: map! { level: value(level.to_string().to_ascii_lowercase()) },
+        storage: of_storage(storage),
         access_log: of_access_log(access_log),
         telemetry: map! { server_timing: value(server_timing) },
         reload: map! {
@@ -266,6 +268,28 @@ fn of_access_log(access_log: &AccessLog) -> Tree {
         rotate_bytes: value(rotate_bytes),
         rotate_age_s: value(rotate_age.as_secs()),
         keep_files: value(keep_files),
+    }
+}
+
+fn of_storage(storage: &Storage) -> Tree {
+    let Storage { place, connect_timeout, statement_timeout, start_timeout } = storage;
+    let (url, tls) = match place {
+        StoragePlace::Sqlite(file) => (value(format!("sqlite:{}", file.display())), None),
+        StoragePlace::Postgres { url, tls } => (hidden(url), Some(tls)),
+    };
+    map! {
+        url: url,
+        tls: value(match tls {
+            None | Some(PostgresTls::Off) => "off",
+            Some(PostgresTls::Verified { .. }) => "required",
+        }),
+        ca: match tls {
+            Some(PostgresTls::Verified { ca: Some(ca) }) => path(ca),
+            _ => value(Json::Null),
+        },
+        connect_timeout_ms: millis(*connect_timeout),
+        statement_timeout_ms: millis(*statement_timeout),
+        start_timeout_ms: millis(*start_timeout),
     }
 }
 

@@ -33,6 +33,8 @@ section! {
         cors: Cors = "{}";
         /// The gateway's own log, on standard error.
         log: Log = "{}";
+        /// Where keys and usage are kept.
+        storage: super::storage::Storage = "{}";
         /// One record for each request.
         access_log: AccessLog = "{}";
         /// What is told about the gateway's own work.

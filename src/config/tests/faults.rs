@@ -279,6 +279,43 @@ fn secrets() {
 }
 
 #[test]
+fn stores() {
+    let with = |storage: &str| {
+        format!(
+            "listeners: [{{address: '127.0.0.1:0', cleartext: true}}]\nauth: {{pepper: env:PEPPER}}\n{storage}\n"
+        )
+    };
+    const URL: &str = ":3: storage.url: expected sqlite:PATH, a postgres:// URL without a password, or env:NAME, \
+                       file:PATH or credential:NAME where such a URL is, found something else, which is not shown \
+                       because it may be secret";
+    let table: [(&str, &str); 7] = [
+        ("storage: {url: 'postgres://u:hunter2@h/d'}", URL),
+        ("storage: {url: 'sqlite:'}", URL),
+        ("storage: {url: 'mysql://u@h/d'}", URL),
+        (
+            "storage: {url: 'postgres://u@h/d?sslmode=require'}",
+            ":3: storage.url: say in `storage.tls` whether TLS is used, not in the URL",
+        ),
+        (
+            "storage: {url: 'postgres://u@h'}",
+            ":3: storage.url: expected a URL such as postgres://user:password@host:5432/database, found one without a \
+             database",
+        ),
+        (
+            "storage: {url: env:PEPPER}",
+            ":3: storage.url: expected a URL such as postgres://user:password@host:5432/database, found something else",
+        ),
+        (
+            "storage: {tls: maybe}",
+            ":3: storage.tls: expected one of auto, required, off, found the text \"maybe\"",
+        ),
+    ];
+    for (storage, expected) in table {
+        check("tollgate.yaml", &[(&with(storage), &[expected])]);
+    }
+}
+
+#[test]
 fn faults_of_all_files_come_at_once_and_in_order() {
     let dir = Dir::small(&[
         ("tenants.yaml", "tenants:\n  - {name: n, tier: t, modles: []}\n"),

@@ -160,6 +160,31 @@ fn secrets_come_from_where_the_configuration_says() {
 }
 
 #[test]
+fn a_store_elsewhere_is_reached_over_tls_and_its_password_is_not_shown() {
+    use crate::config::settings::{PostgresTls, StoragePlace};
+    let verified = PostgresTls::Verified { ca: None };
+    let table = [
+        ("postgres://u:hunter2@db.example/d", "auto", verified.clone()),
+        ("postgresql://u:hunter2@127.0.0.1:6000/d", "auto", PostgresTls::Off),
+        ("postgres://u:hunter2@%2Frun%2Fpostgresql/d", "auto", PostgresTls::Off),
+        ("postgres://u:hunter2@localhost/d", "required", verified),
+        ("postgres://u:hunter2@db.example/d", "off", PostgresTls::Off),
+    ];
+    for (url, tls, expected) in table {
+        let text = format!(
+            "listeners: [{{address: '127.0.0.1:0', cleartext: true}}]\nauth: {{pepper: env:PEPPER}}\n\
+             storage: {{url: file:secrets/store, tls: {tls}}}\n"
+        );
+        let settings = Dir::small(&[("tollgate.yaml", &text), ("secrets/store", url)]).good();
+        for shown in [format!("{settings:?}"), render(&settings)] {
+            assert!(!shown.contains("hunter2"), "{url}: {shown}");
+        }
+        let StoragePlace::Postgres { tls, .. } = settings.storage.place else { panic!("{url} is no file") };
+        assert_eq!(tls, expected, "{url}");
+    }
+}
+
+#[test]
 fn keys_are_known_by_hash_or_by_secret() {
     // python3 -c 'import hmac; print(hmac.new(b"pepper-of-a-test", b"tg_demo_secret", "sha256").hexdigest())'
     let hash = "abd34600095d7cca41ecc9375c32af5578be7a863e5b252781ee5becba2a0949";

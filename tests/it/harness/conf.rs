@@ -124,6 +124,9 @@ impl Conf {
         let main = &mut files["tollgate"];
         main["auth"]["pepper"] = file("pepper").into();
         main["server"]["upgrade_socket"] = folder.join("upgrade.sock").display().to_string().into();
+        if main["storage"]["url"].is_null() {
+            main["storage"]["url"] = format!("sqlite:{}", folder.join("tollgate.db").display()).into();
+        }
         if main["access_log"]["target"].is_null() {
             main["access_log"]["target"] = folder.join("access.log").display().to_string().into();
         }
