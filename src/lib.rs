@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod health;
 pub mod histories;
+pub mod limits;
 pub mod metrics;
 pub mod principals;
 pub mod proxy;

@@ -57,6 +57,9 @@ pub struct Metrics {
     store_errors: IntGauge,
     server_up: GaugeVec,
     server_in_flight: GaugeVec,
+    tenant_in_flight: GaugeVec,
+    tenant_reserved: GaugeVec,
+    keys_tracked: IntGauge,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -190,6 +193,22 @@ impl Metrics {
                 "Requests that a server has not answered to the last byte.",
                 &["server"],
             )?,
+            tenant_in_flight: gauges(
+                r,
+                "tollgate_tenant_in_flight",
+                "Requests that have a reservation in a tenant's limits.",
+                &["tenant"],
+            )?,
+            tenant_reserved: gauges(
+                r,
+                "tollgate_tenant_reserved_tokens",
+                "Tokens reserved for requests in work and not charged yet.",
+                &["tenant"],
+            )?,
+            keys_tracked: registered(
+                r,
+                IntGauge::new("tollgate_quota_keys", "Keys whose use of their own limits is remembered.")?,
+            )?,
             registry,
         };
         metrics.registry.register(Box::new(metrics.itl.clone()))?;
@@ -267,6 +286,14 @@ impl Metrics {
             self.server_up.with_label_values(&[name]).set(f64::from(u8::from(is_up)));
             self.server_in_flight.with_label_values(&[name]).set(server.load.in_flight() as f64);
         }
+        self.tenant_in_flight.reset();
+        self.tenant_reserved.reset();
+        for (tenant, quota) in stages.settings.tenants.iter().zip(&stages.tenants) {
+            let (in_flight, reserved) = quota.usage.in_work();
+            self.tenant_in_flight.with_label_values(&[&tenant.name]).set(in_flight as f64);
+            self.tenant_reserved.with_label_values(&[&tenant.name]).set(reserved as f64);
+        }
+        self.keys_tracked.set(state.usages.len() as i64);
         self.in_flight.set(state.in_flight.load(Ordering::Relaxed) as i64);
         self.records_dropped.set(state.access_log.dropped() as i64);
         let store = state.store.status();

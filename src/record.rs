@@ -11,6 +11,8 @@ pub enum Outcome {
     Ok,
     /// A stage said no.
     Refused,
+    /// Answered as far as a limit allowed.
+    LimitReached,
     /// The client went away first.
     ClientGone,
     /// No server gave a first byte.
@@ -30,6 +32,7 @@ impl Outcome {
         match self {
             Self::Ok => "ok",
             Self::Refused => "refused",
+            Self::LimitReached => "limit_reached",
             Self::ClientGone => "client_gone",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamCut => "upstream_cut",

@@ -26,6 +26,7 @@ use crate::admin::Admin;
 use crate::config::settings::{Listener, Settings};
 use crate::control::{Control, Leave, StopSignal, say, seconds_since_1970};
 use crate::health::HealthChecks;
+use crate::limits::Housekeeping;
 use crate::metrics::Metrics;
 use crate::proxy::Gate;
 use crate::proxy::guard::Guarded;
@@ -81,6 +82,7 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
     server.bootstrap();
     let certificates = add_listeners(&mut server, &conf, &state, &settings, upgrade)?;
     server.add_service(background_service("health checks", HealthChecks::new(Arc::clone(&state))));
+    server.add_service(background_service("limits", Housekeeping::new(Arc::clone(&state))));
 
     // Each carries one message in a process's life.
     let (stop, stopped) = mpsc::channel(1);

@@ -5,15 +5,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
-use tollgate_filters::request::auth::{Entry, Keyring};
+use tollgate_filters::request::auth::{Entry, Keyring, Principal};
 use tollgate_filters::request::body::escape;
 use tollgate_filters::request::catalogue::{self, Catalogue, matches};
 use tollgate_filters::request::guessing::Guessing;
-use tollgate_filters::request::quota::{self, Usage};
+use tollgate_filters::request::quota::{Clock, Holder, Holders, Plan, Usage, Usages};
 use tollgate_filters::request::scan::behaviour;
 use tollgate_filters::request::scan::policy::{Exemption, Policy};
 use tollgate_filters::request::upstream::balance::{Candidate, Route};
@@ -40,8 +40,10 @@ pub struct Stages {
     pub models: Vec<ServedModel>,
     /// Every server of every pool.
     pub servers: Vec<Arc<Server>>,
-    /// For each tenant of the settings, its limits and what it has used of them.
+    /// For each tenant of the settings, what it has used of its limits.
     pub tenants: Vec<TenantQuota>,
+    /// For each plan of a tier, by model of the catalogue, the position of its rule.
+    rules: Vec<TierRules>,
     /// For each tenant of the settings, what is done about prompts.
     pub policies: Vec<Policies>,
 }
@@ -118,13 +120,20 @@ pub fn scan_settings(behaviour: &settings::Behaviour) -> behaviour::Settings {
     }
 }
 
-/// A tenant's limits.
+/// A tenant's tier, and what it has used.
 #[derive(Debug)]
 pub struct TenantQuota {
-    /// From its tier.
-    pub limits: quota::Limits,
+    /// Position of its tier in the settings.
+    pub tier: usize,
     /// Kept across reloads.
     pub usage: Arc<Usage>,
+}
+
+/// For each model of the catalogue, the rule of a tier's plan that holds for it.
+#[derive(Debug)]
+struct TierRules {
+    whole: Vec<Option<usize>>,
+    per_key: Vec<Option<usize>>,
 }
 
 impl Stages {
@@ -143,7 +152,7 @@ impl Stages {
             .tenants
             .iter()
             .map(|tenant| TenantQuota {
-                limits: limits(tenant, &settings.tiers),
+                tier: settings.tiers.iter().position(|tier| tier.name == tenant.tier).unwrap_or_default(),
                 usage: usage_before
                     .get(tenant.name.as_str())
                     .map_or_else(Arc::default, |usage| Arc::clone(usage)),
@@ -151,7 +160,39 @@ impl Stages {
             .collect();
         let keyring = keyring(&settings, before.map(|before| &before.keyring));
         let policies = settings.tenants.iter().map(|tenant| Policies::build(&settings, tenant)).collect();
-        Self { keyring, catalogue, models, servers, tenants, policies, settings }
+        let rules_of = |plan: &Plan| settings.models.iter().map(|model| plan.rule_for(&model.name)).collect();
+        let rules = settings.tiers.iter();
+        let rules =
+            rules.map(|tier| TierRules { whole: rules_of(&tier.plan), per_key: rules_of(&tier.key_plan) });
+        let rules = rules.collect();
+        Self { keyring, catalogue, models, servers, tenants, rules, policies, settings }
+    }
+
+    /// The tier on whose terms a principal asks: its key's own, or its tenant's.
+    #[must_use]
+    pub fn tier(&self, principal: &Principal) -> &Tier {
+        &self.settings.tiers[principal.tier_index]
+    }
+
+    /// Everything that limits a principal's requests for a model (by its position in the catalogue), or for none. A
+    /// key with a tier of its own has that tier's limits for itself, within those of its tenant.
+    #[must_use]
+    pub fn holders(&self, principal: &Principal, model: Option<usize>, keys: &Usages) -> Holders {
+        let tenant = &self.tenants[principal.tenant_index];
+        let holder = |usage: Arc<Usage>, plan: &Arc<Plan>, rules: &[Option<usize>]| Holder {
+            usage,
+            plan: Arc::clone(plan),
+            rule: model.and_then(|model| rules[model]),
+        };
+        let (tier, rules) = (&self.settings.tiers[tenant.tier], &self.rules[tenant.tier]);
+        let own = principal.tier_index;
+        let (plan, rules_of_key) = if own == tenant.tier {
+            (&tier.key_plan, &rules.per_key)
+        } else {
+            (&self.settings.tiers[own].plan, &self.rules[own].whole)
+        };
+        let key = (!plan.is_empty()).then(|| holder(keys.of(&principal.key_id), plan, rules_of_key));
+        [Some(holder(Arc::clone(&tenant.usage), &tier.plan, &rules.whole)), key]
     }
 }
 
@@ -224,15 +265,6 @@ fn entry(model: &Model) -> catalogue::Entry {
     }
 }
 
-fn limits(tenant: &Tenant, tiers: &[Tier]) -> quota::Limits {
-    tiers.iter().find(|tier| tier.name == tenant.tier).map_or_else(Default::default, |tier| quota::Limits {
-        requests_per_minute: tier.requests_per_minute,
-        tokens_per_minute: tier.tokens_per_minute,
-        max_in_flight: tier.max_in_flight,
-        default_max_tokens: tier.default_max_tokens,
-    })
-}
-
 fn day(date: NaiveDate) -> Day {
     // `NaiveDate` counts days from the year 1; ours from 1970.
     Day(date.num_days_from_ce() - 719_163)
@@ -253,6 +285,8 @@ pub struct State {
     pub guessing: Guessing,
     /// What conversations have left behind.
     pub histories: Histories,
+    /// What keys have used of their limits.
+    pub usages: Usages,
     /// When the process started; the origin of every time passed to the filters.
     pub origin: Instant,
     /// Set when the process is about to stop: readiness turns false.
@@ -274,6 +308,7 @@ impl State {
             access_log,
             store,
             guessing: Guessing::default(),
+            usages: Usages::default(),
             origin: Instant::now(),
             is_draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
@@ -285,6 +320,13 @@ impl State {
     #[must_use]
     pub fn now(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    /// The time since the process started, and the time of day.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Clock { now: self.now(), unix }
     }
 
     /// Whether the gateway should get traffic: it is not stopping, and at its start every server was checked

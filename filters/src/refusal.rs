@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::request::body::Place;
+use crate::request::quota::{Date, Measure, Scope};
 
 /// Why a request is not, or no longer, answered by a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Refusal {
         limit: u64,
         /// Tokens that were asked for.
         asked: u64,
+        /// Whether it is the tier that has no more room, not the model.
+        is_tier: bool,
     },
     /// The scanner found an attack.
     PromptBlocked {
@@ -82,11 +85,26 @@ pub enum Refusal {
     // 429
     /// Too many requests, tokens or concurrent requests for now.
     RateLimited {
-        /// Which limit.
-        limit: RateLimit,
+        /// What is limited.
+        measure: Measure,
+        /// Whose limit it is.
+        scope: Scope,
         /// Its value.
-        value: u64,
+        limit: u64,
         /// When a retry can succeed.
+        retry_after: Duration,
+    },
+    /// A budget has too little left for the request.
+    QuotaExhausted {
+        /// Which budget.
+        measure: Measure,
+        /// Whose budget it is.
+        scope: Scope,
+        /// All of it.
+        limit: u64,
+        /// The day on which it is there again.
+        frees: Date,
+        /// How long until then.
         retry_after: Duration,
     },
     // 5xx
@@ -108,17 +126,6 @@ pub enum Refusal {
     UpstreamTimeout,
     /// The gateway itself is going away or has a fault.
     Unavailable,
-}
-
-/// The limits that [`Refusal::RateLimited`] can name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RateLimit {
-    /// Requests a minute.
-    RequestsPerMinute,
-    /// Tokens a minute.
-    TokensPerMinute,
-    /// Requests at a time.
-    Concurrent,
 }
 
 /// What the client reads.
@@ -176,14 +183,17 @@ impl Refusal {
             Self::UnsupportedValue { param, message } => {
                 Answer { param: Some((*param).into()), ..invalid(400, "unsupported_value", message.clone()) }
             }
-            Self::ContextLengthExceeded { limit, asked } => invalid(
-                400,
-                "context_length_exceeded",
-                format!(
-                    "This model's maximum context length is {limit} tokens, but about {asked} were asked for \
-                     in prompt and answer together. Shorten the prompt or lower max_tokens."
-                ),
-            ),
+            Self::ContextLengthExceeded { limit, asked, is_tier } => {
+                let whose = if *is_tier { " in your subscription" } else { "" };
+                invalid(
+                    400,
+                    "context_length_exceeded",
+                    format!(
+                        "This model's maximum context length{whose} is {limit} tokens, but about {asked} were asked \
+                         for in prompt and answer together. Shorten the prompt or lower max_tokens."
+                    ),
+                )
+            }
             Self::PromptBlocked { place, rule } => Answer {
                 param: Some(place.to_string().into()),
                 ..invalid(
@@ -287,11 +297,12 @@ impl Refusal {
                 "headers_too_large",
                 format!("The request headers are larger than the {limit} bytes allowed. Send fewer."),
             ),
-            Self::RateLimited { limit, value, retry_after } => {
-                let (kind, what) = match limit {
-                    RateLimit::RequestsPerMinute => ("requests", "requests per minute"),
-                    RateLimit::TokensPerMinute => ("tokens", "tokens per minute"),
-                    RateLimit::Concurrent => ("requests", "concurrent requests"),
+            Self::RateLimited { measure, scope, limit, retry_after } => {
+                let kind = match measure {
+                    Measure::Requests | Measure::InFlight => "requests",
+                    Measure::Tokens | Measure::Input | Measure::Output | Measure::Day | Measure::Month => {
+                        "tokens"
+                    }
                 };
                 Answer {
                     retry_after: Some(*retry_after),
@@ -300,12 +311,29 @@ impl Refusal {
                         kind,
                         "rate_limit_exceeded",
                         format!(
-                            "Rate limit reached: {value} {what}. Try again in {} ms.",
+                            "Rate limit reached for {}: {}. Try again in {} ms.",
+                            whose(*scope),
+                            measure.words(*limit),
                             retry_after.as_millis().max(1)
                         ),
                     )
                 }
             }
+            Self::QuotaExhausted { measure, scope, limit, frees, retry_after } => Answer {
+                retry_after: Some(*retry_after),
+                must_not_retry: true,
+                ..Answer::new(
+                    429,
+                    "insufficient_quota",
+                    "insufficient_quota",
+                    format!(
+                        "The quota of {} has too little left for this request: {}. It is full again on {frees} (UTC). \
+                         Until then, ask for less (max_tokens) or have it raised by your administrator.",
+                        whose(*scope),
+                        measure.words(*limit)
+                    ),
+                )
+            },
             Self::UpstreamError => Answer::new(
                 502,
                 SERVER,
@@ -404,6 +432,16 @@ impl Answer {
     }
 }
 
+/// Whose limit it is, as its clients would say.
+fn whose(scope: Scope) -> &'static str {
+    match (scope.is_key, scope.is_model) {
+        (false, false) => "your organisation",
+        (false, true) => "your organisation and this model",
+        (true, false) => "this API key",
+        (true, true) => "this API key and this model",
+    }
+}
+
 /// A name from the client, short enough to repeat and without control characters.
 fn bounded(name: &str) -> String {
     let clean: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
@@ -431,7 +469,12 @@ mod tests {
             (Refusal::UnsupportedMediaType("x"), 415, "invalid_request_error", "unsupported_media_type"),
             (Refusal::HeadersTooLarge(1), 431, "invalid_request_error", "headers_too_large"),
             (
-                Refusal::RateLimited { limit: RateLimit::TokensPerMinute, value: 1, retry_after: second },
+                Refusal::RateLimited {
+                    measure: Measure::Tokens,
+                    scope: Scope { is_key: false, is_model: false },
+                    limit: 1,
+                    retry_after: second,
+                },
                 429,
                 "tokens",
                 "rate_limit_exceeded",

@@ -7,6 +7,7 @@
 //! Nothing here waits, refuses or, once a stream is under way, allocates.
 
 pub mod answer;
+mod closing;
 pub mod error;
 mod event;
 pub mod sse;

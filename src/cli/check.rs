@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chrono::{Local, NaiveDate};
 use clap::Args;
 use serde_json::{Value as Json, json};
+use tollgate_filters::request::quota::Measure;
 
 use crate::config::settings::{Model, Settings};
 use crate::config::{self, Faults};
@@ -179,9 +180,9 @@ fn summary(dir: &Path, settings: &Settings, today: NaiveDate) -> String {
         settings.tiers.iter().map(|tier| {
             [
                 tier.name.clone(),
-                or_dash(tier.requests_per_minute),
-                or_dash(tier.tokens_per_minute),
-                or_dash(tier.max_in_flight),
+                or_dash(tier.plan.limits.get(Measure::Requests)),
+                or_dash(tier.plan.limits.get(Measure::Tokens)),
+                or_dash(tier.plan.limits.get(Measure::InFlight)),
             ]
         }),
     ));

@@ -8,6 +8,7 @@ mod pem;
 mod scan;
 mod storage;
 mod tenants;
+mod tiers;
 mod upstreams;
 
 use std::collections::HashMap;
@@ -39,7 +40,7 @@ pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Fault
         sources,
     };
     let tenants = schema.tenants.and_then(|file| tenants::tenants(file.tenants.value, &known, faults));
-    let tiers = tiers.map(|list| tenants::tiers(list, faults));
+    let tiers = tiers.map(|list| tiers::tiers(list, catalogue.as_ref(), faults));
     let gateway = gateway?;
     let rules = scan::rules(&gateway.scan, faults);
     Some(Settings {

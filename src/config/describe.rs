@@ -138,17 +138,19 @@ fn words(shape: &Shape) -> String {
 
 /// The unit of a key: that of its kind, or the one that its name ends in.
 fn unit(key: &Key) -> Option<&'static str> {
-    const BY_NAME: [(&str, &str); 6] = [
+    const BY_NAME: [(&str, &str); 7] = [
         ("_ms", "milliseconds"),
         ("_ms_per_1k_tokens", "milliseconds per 1,000 tokens"),
         ("_s", "seconds"),
         ("_bytes", "bytes"),
         ("_percent", "percent"),
         ("_per_minute", "per minute"),
+        ("_per_day", "per day"),
     ];
+    const TOKENS: [&str; 4] = ["default_max_tokens", "max_tokens", "max_context", "context_length"];
     unit_of(&key.shape)
         .or_else(|| BY_NAME.iter().find(|(end, _)| key.name.ends_with(end)).map(|(_, unit)| *unit))
-        .or_else(|| ["default_max_tokens", "context_length"].contains(&key.name).then_some("tokens"))
+        .or_else(|| TOKENS.contains(&key.name).then_some("tokens"))
 }
 
 fn unit_of(shape: &Shape) -> Option<&'static str> {

@@ -5,6 +5,7 @@ pub(crate) mod catalogue;
 pub(crate) mod gateway;
 pub(crate) mod scan;
 pub(crate) mod storage;
+pub(crate) mod tiers;
 pub(crate) mod upstreams;
 
 use super::fault::{Faults, FileId, Place};
@@ -20,7 +21,7 @@ pub(crate) struct Schema {
     /// `upstreams.yaml`.
     pub(crate) upstreams: Option<upstreams::UpstreamsFile>,
     /// `tiers.yaml`.
-    pub(crate) tiers: Option<catalogue::TiersFile>,
+    pub(crate) tiers: Option<tiers::TiersFile>,
     /// `tenants.yaml`.
     pub(crate) tenants: Option<catalogue::TenantsFile>,
 }
@@ -54,8 +55,8 @@ pub(crate) const FILES: [File; 5] = [
     },
     File {
         name: "tiers.yaml",
-        title: "Subscription tiers: what a tenant may use.",
-        shape: catalogue::TiersFile::shape,
+        title: "Subscription tiers: what tenants and keys may use.",
+        shape: tiers::TiersFile::shape,
     },
     File { name: "tenants.yaml", title: "Tenants and their API keys.", shape: catalogue::TenantsFile::shape },
 ];
@@ -68,7 +69,7 @@ impl Schema {
             gateway: read_file::<gateway::GatewayFile>(0, texts, faults),
             models: read_file::<catalogue::ModelsFile>(1, texts, faults),
             upstreams: read_file::<upstreams::UpstreamsFile>(2, texts, faults),
-            tiers: read_file::<catalogue::TiersFile>(3, texts, faults),
+            tiers: read_file::<tiers::TiersFile>(3, texts, faults),
             tenants: read_file::<catalogue::TenantsFile>(4, texts, faults),
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 use tollgate_filters::request::auth::Network;
+use tollgate_filters::request::quota::Plan;
 use tollgate_filters::request::scan::Category;
 use tollgate_filters::request::scan::policy::{Mode, Policy};
 use tollgate_filters::request::scan::scanner::Scanner;
@@ -536,16 +537,40 @@ pub struct Retry {
 pub struct Tier {
     /// Unique name.
     pub name: String,
-    /// Requests a minute of a tenant; `None` is no limit.
-    pub requests_per_minute: Option<u64>,
-    /// Input and output tokens a minute of a tenant; `None` is no limit.
-    pub tokens_per_minute: Option<u64>,
-    /// Requests at a time of a tenant; `None` is no limit.
-    pub max_in_flight: Option<u64>,
+    /// What a tenant of it may use, or a key that has it for itself.
+    pub plan: Arc<Plan>,
+    /// What each key of a tenant of it may use, unless it has a tier of its own.
+    pub key_plan: Arc<Plan>,
     /// Output tokens reserved for a request that names no `max_tokens`.
     pub default_max_tokens: u64,
+    /// Largest `max_tokens`.
+    pub max_tokens: Option<u64>,
+    /// What happens to a request that asks for more.
+    pub over_max_tokens: OverCap,
+    /// Largest input and `max_tokens` together.
+    pub max_context: Option<u64>,
+    /// How a stream ends at a hard limit.
+    pub at_limit: AtLimit,
     /// Prompt security for its tenants, where it differs.
     pub scan: Option<ScanChange>,
+}
+
+/// What happens to a request that asks for more output than its tier allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverCap {
+    /// It is refused.
+    Refuse,
+    /// The number in it is lowered.
+    Clamp,
+}
+
+/// How a stream ends at a hard limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtLimit {
+    /// As if the model had reached its cap.
+    Length,
+    /// With an error event.
+    Error,
 }
 
 /// Who pays.

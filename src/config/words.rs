@@ -103,7 +103,7 @@ impl Kind for Euros {
 }
 
 /// `0.9` → 900 000.
-fn micro(text: &str) -> Option<u64> {
+pub(crate) fn micro(text: &str) -> Option<u64> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
     let is_digits =
         |part: &str, most| (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());

@@ -30,6 +30,8 @@ pub(super) enum Answered {
     Cut,
     /// A part, and the server's own error event that says it is the client's fault.
     Refused,
+    /// A part, and an end that says that a limit was reached.
+    Stopped,
     /// A part; it went away itself.
     ClientGone,
 }
@@ -60,6 +62,7 @@ pub(super) async fn relay(
     match &ended {
         Ended::Answered(Answered::Whole) => ctx.record.outcome = Outcome::Ok,
         Ended::Answered(Answered::Refused) => ctx.record.outcome = Outcome::Refused,
+        Ended::Answered(Answered::Stopped) => ctx.record.outcome = Outcome::LimitReached,
         Ended::Answered(Answered::ClientGone) => {
             ctx.record.outcome = Outcome::ClientGone;
             // Should it be there after all, it must not take what it has for the whole.

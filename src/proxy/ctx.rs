@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use tollgate_filters::request::quota::Lease;
+use tollgate_filters::request::auth::Principal;
+use tollgate_filters::request::quota::{self, Lease, Standing, Used};
 use tollgate_filters::request::scan::behaviour::History;
 use tollgate_filters::response::stream::StreamFilter;
 use tollgate_filters::response::tokens::Meter;
@@ -39,6 +40,10 @@ pub struct RequestCtx {
     pub record: Record,
     /// Position of its model in the catalogue, once that is known.
     pub model: Option<usize>,
+    /// Who asks, once that is known.
+    pub principal: Option<Arc<Principal>>,
+    /// What is left of its limits, once that was asked.
+    pub standing: Option<Standing>,
     /// Its reservation, once it has one; given back when the context is dropped.
     pub lease: Option<Lease>,
     /// What it has used, once a whole answer was read.
@@ -105,6 +110,8 @@ impl RequestCtx {
             started: Instant::now(),
             record,
             model: None,
+            principal: None,
+            standing: None,
             lease: None,
             charge: None,
             stream: None,
@@ -129,25 +136,56 @@ impl RequestCtx {
             return;
         }
         self.record.duration_ms = millis(self.elapsed());
-        let mut used = 0;
         if let Some(charge) = self.charge.take() {
-            used = total(&charge);
             self.apply(&charge);
         }
         if let Some(stream) = self.stream.take().filter(|stream| stream.has_delivered) {
             let meter = stream.filter.into_meter();
             let charge = usage::charge(meter.usage(), meter.estimate(stream.prompt), stream.is_complete);
-            used = total(&charge);
             self.apply(&charge);
             self.measure(&meter);
         }
         if let Some(mut lease) = self.lease.take() {
             // Dropping it gives back what was not charged.
-            lease.charge(used, self.state.now());
+            lease.charge(self.used(), self.state.now());
         }
         self.forget_unanswered();
         self.state.metrics.observe(&self.record);
         self.state.access_log.push(self.record.clone());
+    }
+
+    /// What the request used, as its record says.
+    fn used(&self) -> Used {
+        let record = &self.record;
+        Used {
+            input: record.input_tokens,
+            output: record.output_tokens.saturating_add(record.reasoning_tokens),
+            pico_eur: u64::try_from(record.cost_eur.0).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// What its stream has come to so far, by what would be charged if it ended here.
+    pub(super) fn used_so_far(&self) -> Used {
+        let (Some(stream), Some(model)) = (&self.stream, self.model) else { return Used::default() };
+        let meter = stream.filter.meter();
+        let charge = usage::charge(meter.usage(), meter.estimate(stream.prompt), false);
+        let pico_eur = cost(&self.stages.settings.models[model], &charge).0;
+        Used {
+            input: charge.input,
+            output: charge.output.saturating_add(charge.reasoning),
+            pico_eur: u64::try_from(pico_eur).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// What is left of the client's limits: as it was when the request took from them, else as it is now.
+    pub(super) fn standing(&self) -> Standing {
+        self.standing.unwrap_or_else(|| match &self.principal {
+            Some(principal) => {
+                let holders = self.stages.holders(principal, None, &self.state.usages);
+                quota::standing(&holders, self.state.clock())
+            }
+            None => [None, None],
+        })
     }
 
     /// A client that asks again because no server answered does not repeat itself.

@@ -177,13 +177,11 @@ pub(super) fn common(fields: &mut HeaderMap, ctx: &RequestCtx) -> Result<()> {
         let processing = answered.saturating_duration_since(ctx.started);
         fields.insert(PROCESSING_MS, (processing.as_millis() as u64).into());
     }
-    if let Some(lease) = &ctx.lease {
-        for ([limit, remaining, reset], left) in RATE_LIMITS.into_iter().zip(lease.remaining) {
-            if let Some(left) = left {
-                fields.insert(limit, left.limit.into());
-                fields.insert(remaining, left.remaining.into());
-                fields.insert(reset, text(&go_duration(left.reset))?);
-            }
+    for ([limit, remaining, reset], left) in RATE_LIMITS.into_iter().zip(ctx.standing()) {
+        if let Some(left) = left {
+            fields.insert(limit, left.limit.into());
+            fields.insert(remaining, left.remaining.into());
+            fields.insert(reset, text(&go_duration(left.reset))?);
         }
     }
     if ctx.record.scan == "flag" {

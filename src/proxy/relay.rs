@@ -49,6 +49,8 @@ pub(super) struct Job {
     pub prompt: Prompt,
     /// Position of the model in the catalogue.
     pub model: usize,
+    /// What larger caps on output tokens are lowered to.
+    pub max_tokens: Option<u64>,
 }
 
 /// Why an attempt gave the client nothing.
@@ -301,6 +303,10 @@ fn pieces(job: &Job, served_as: &WireName) -> Vec<Bytes> {
         let texts = spans.iter().map(|(span, text)| (span.clone(), Bytes::from_static(text.as_bytes())));
         splices.extend(texts);
     }
+    if let Some(cap) = job.max_tokens {
+        let too_large = job.prompt.max_output_spans.iter().filter(|(_, asked)| *asked > cap);
+        splices.extend(too_large.map(|(span, _)| (span.clone(), Bytes::from(cap.to_string()))));
+    }
     splice(&job.body, splices)
 }
 
@@ -339,6 +345,10 @@ fn count(ctx: &RequestCtx, server: &Server, ended: &Ended) {
         Ended::Answered(Answered::Refused) => {
             server.load.health.observe_success();
             "client_fault"
+        }
+        Ended::Answered(Answered::Stopped) => {
+            server.load.health.observe_success();
+            "stopped"
         }
         Ended::Answered(Answered::Cut) => {
             blame(ctx, server);

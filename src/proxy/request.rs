@@ -12,12 +12,12 @@ use tollgate_filters::endpoint::{BodyKind, Endpoint, model_in_path};
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::auth::{Principal, bearer};
 use tollgate_filters::request::body::{self as prompt_body, Prompt, UsageRequest};
-use tollgate_filters::request::{multipart, quota};
+use tollgate_filters::request::multipart;
 
 use super::ctx::RequestCtx;
 use super::refuse::{self, Stop};
 use super::relay::{Job, relay};
-use super::{Gate, body, cors, headers, models, scan, strict};
+use super::{Gate, body, cors, headers, models, quota, scan, strict};
 use crate::calendar;
 use crate::record::Outcome;
 use crate::state::today;
@@ -62,6 +62,7 @@ async fn stages(
     let principal = auth(session, ctx, endpoint).await?;
     ctx.record.tenant = Arc::clone(&principal.tenant);
     ctx.record.key_id = Arc::clone(&principal.key_id);
+    ctx.principal = Some(Arc::clone(&principal));
     match endpoint {
         Endpoint::Models => answer_json(session, ctx, models::list(&stages, &principal)).await,
         Endpoint::Model => {
@@ -99,23 +100,11 @@ async fn admit(
     let today = today();
     let model = stages.catalogue.find(&prompt.model, principal, today)?;
     ctx.model = Some(model);
-    let entry = stages.catalogue.entry(model);
-    ctx.record.model = Arc::clone(&entry.name);
-    if let (Some(limit), Some(asked)) = (entry.context_length, prompt.max_output)
-        && asked / prompt.choices > limit
-    {
-        return Err(Refusal::ContextLengthExceeded { limit, asked: asked / prompt.choices }.into());
-    }
-    let tenant = &stages.tenants[principal.tenant_index];
-    let output = if endpoint.generates() {
-        prompt.max_output.unwrap_or(tenant.limits.default_max_tokens.saturating_mul(prompt.choices))
-    } else {
-        0
-    };
-    let input = prompt.estimated_input();
-    ctx.lease = Some(quota::reserve(&tenant.usage, &tenant.limits, input, output, ctx.state.now())?);
+    ctx.record.model = Arc::clone(&stages.catalogue.entry(model).name);
+    quota::admit(ctx, principal, endpoint, model, &prompt)?;
     scan::scan(ctx, principal, model, &prompt, &body)?;
-    Ok(Job { endpoint, body, prompt, model })
+    let max_tokens = quota::clamp(stages.tier(principal));
+    Ok(Job { endpoint, body, prompt, model, max_tokens })
 }
 
 fn is_json(content_type: &str) -> bool {
@@ -131,6 +120,7 @@ fn from_form(form: &multipart::Form) -> Prompt {
         is_streaming: form.is_streaming,
         usage: UsageRequest::NotNeeded,
         max_output: None,
+        max_output_spans: Vec::new(),
         choices: 1,
         texts: Vec::new(),
         text_chars: 0,

@@ -22,6 +22,7 @@ use tollgate_filters::response::stream::{StreamFilter, StreamPlan};
 use super::answer::{Answered, api, client_head, is_framed};
 use super::ctx::{RequestCtx, Streaming};
 use super::leg::{Leg, gone};
+use super::quota::Ceiling;
 use super::relay::{Ended, Failure, Job, prefill};
 use super::{down, refuse};
 use crate::record::Outcome;
@@ -45,6 +46,8 @@ enum Next {
     Gone,
     /// Nothing yet.
     Nothing,
+    /// A limit has been reached.
+    Stopped,
 }
 
 /// The chunks of a server's body, `Ok(None)` at its end.
@@ -65,6 +68,7 @@ struct Relay<'a> {
     first_token: Duration,
     between: Duration,
     client_write: Duration,
+    ceiling: Ceiling,
     /// Whether the end of the server's body can be told from a cut.
     is_framed: bool,
     /// Whether that end has been read, so that the connection can be used again.
@@ -92,12 +96,11 @@ pub(super) async fn stream(
         Err(failure) => return Ended::Failed(failure),
     };
     ctx.record.is_streaming = true;
-    ctx.stream = Some(Streaming {
-        filter: StreamFilter::new(plan),
-        prompt: job.prompt.estimate(),
-        is_complete: false,
-        has_delivered: false,
-    });
+    let ceiling = Ceiling::of(ctx, job);
+    let mut filter = StreamFilter::new(plan);
+    filter.hold_at(ceiling.tokens());
+    ctx.stream =
+        Some(Streaming { filter, prompt: job.prompt.estimate(), is_complete: false, has_delivered: false });
     let client_write = ctx.stages.settings.timeouts.client_write;
     let now = Instant::now();
     let mut relay = Relay {
@@ -111,6 +114,7 @@ pub(super) async fn stream(
         first_token: timeouts.first_token + prefill(server, job),
         between: timeouts.between_tokens,
         client_write,
+        ceiling,
         is_framed: is_framed(&head),
         is_read_to_end: false,
         timer: Box::pin(tokio::time::sleep(timeouts.first_token + prefill(server, job))),
@@ -155,6 +159,7 @@ impl Relay<'_> {
                     return self.cut(&Refusal::UpstreamTimeout, endpoint).await;
                 }
                 Next::Gone => return self.client_left(),
+                Next::Stopped => return self.stop(endpoint).await,
             }
         }
     }
@@ -164,7 +169,10 @@ impl Relay<'_> {
     fn gather(&mut self, chunk: Bytes, mut chunks: Pin<&mut impl Chunks>) -> (Bytes, Next) {
         self.last_read = Instant::now();
         let now = self.last_read.saturating_duration_since(self.ctx.started);
-        let first = self.streaming().filter.push(chunk, now);
+        let first = self.push(chunk, now);
+        if self.ceiling.is_reached() {
+            return (first, Next::Stopped);
+        }
         let mut gathered = BytesMut::new();
         loop {
             let next = chunks.next().now_or_never().map_or(Next::Nothing, |item| self.read(item));
@@ -174,13 +182,50 @@ impl Relay<'_> {
                 next if gathered.is_empty() => return (first, next),
                 next => return (gathered.freeze(), next),
             };
-            let more = self.streaming().filter.push(chunk, now);
+            let more = self.push(chunk, now);
             if gathered.is_empty() {
                 gathered.reserve(GATHER_BYTES);
                 gathered.extend_from_slice(&first);
             }
             gathered.extend_from_slice(&more);
+            if self.ceiling.is_reached() {
+                return (gathered.freeze(), Next::Stopped);
+            }
         }
+    }
+
+    /// What to forward for `chunk`: all of it, or as much as there is an allowance for.
+    fn push(&mut self, chunk: Bytes, now: Duration) -> Bytes {
+        let mut out = self.streaming().filter.push(chunk, now);
+        while self.streaming().filter.is_held() && self.ceiling.raise(self.ctx) {
+            let tokens = self.ceiling.tokens();
+            let filter = &mut self.streaming().filter;
+            filter.hold_at(tokens);
+            let more = filter.resume(now);
+            if !more.is_empty() {
+                out = Bytes::from([out, more].concat());
+            }
+        }
+        out
+    }
+
+    /// Ends a stream that a limit cuts. The server's work is cancelled as the leg is dropped.
+    async fn stop(&mut self, endpoint: Endpoint) -> Ended {
+        let Some(refusal) = self.ceiling.refusal() else {
+            let prompt = self.streaming().prompt;
+            let events = self.streaming().filter.close(prompt);
+            return self.stopped(events).await;
+        };
+        let code = refusal.answer().code;
+        self.ctx.record.code = Some(code.to_owned());
+        self.ctx.state.metrics.observe_refusal(code);
+        let event = [self.streaming().filter.missing_end(), &refuse::event(&refusal, endpoint)].concat();
+        self.stopped(Bytes::from(event)).await
+    }
+
+    async fn stopped(&mut self, events: Bytes) -> Ended {
+        let is_written = self.write(events, true).await;
+        if is_written { Ended::Answered(Answered::Stopped) } else { self.client_left() }
     }
 
     /// What a read of the server's body means.

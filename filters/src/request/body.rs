@@ -36,6 +36,8 @@ pub struct Prompt {
     pub usage: UsageRequest,
     /// The cap on output tokens that the client set, over all choices.
     pub max_output: Option<u64>,
+    /// Where caps stand in the body, and what they are.
+    pub max_output_spans: Vec<(Range<usize>, u64)>,
     /// Choices asked for, at least 1.
     pub choices: u64,
     /// The texts that a model will read, in the order of the request.
@@ -113,6 +115,7 @@ struct Found<'a> {
     has_options: bool,
     client_asked: bool,
     max_output: Option<u64>,
+    max_output_spans: Vec<(Range<usize>, u64)>,
     choices: u64,
     texts: Texts,
     user: Option<u64>,
@@ -145,7 +148,11 @@ fn read_object<'a>(reader: &mut Reader<'a>, endpoint: Endpoint, found: &mut Foun
             "stream" => found.is_streaming |= read_flag(reader, "stream")?,
             "stream_options" => found.read_stream_options(reader)?,
             "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
-                found.max_output = found.max_output.max(read_count(reader, "max_tokens")?);
+                // The copy finds where the number stands.
+                let span = reader.clone().skip()?;
+                let count = read_count(reader, "max_tokens")?;
+                found.max_output_spans.extend(count.map(|count| (span, count)));
+                found.max_output = found.max_output.max(count);
             }
             "n" => found.choices = found.choices.max(read_count(reader, "n")?.unwrap_or(1)),
             "best_of" => found.choices = found.choices.max(read_count(reader, "best_of")?.unwrap_or(1)),
@@ -299,6 +306,7 @@ impl<'a> Found<'a> {
             is_streaming: self.is_streaming,
             usage,
             max_output: self.max_output.map(|each| each.saturating_mul(self.choices.max(1))),
+            max_output_spans: self.max_output_spans,
             choices: self.choices.max(1),
             texts: self.texts.texts,
             text_chars: self.texts.chars,

@@ -1,321 +1,305 @@
-//! Limits per tenant: requests a minute, tokens a minute, requests at a time. A request pays its worst case
-//! (prompt plus the output that it may ask for) before it is forwarded and gets the rest back when its lease
-//! is dropped, however it ended. Charging afterwards would let one burst of long answers overrun the limit by
-//! the whole burst. Fails closed.
+//! Limits on requests, tokens and money. A request pays its worst case (prompt plus the output that it may ask for)
+//! before it is forwarded and gets the rest back when its lease is dropped, however it ended. Charging afterwards
+//! would let one burst of long answers overrun the limit by the whole burst. Fails closed.
 //!
-//! The rates are GCRA (the generic cell rate algorithm, ITU-T I.371): a full minute's allowance may be spent
-//! at once and then flows back evenly. Invariant: in any minute, reserved plus charged never exceeds twice the
-//! limit, and over longer spans never the limit by more than one burst.
-//! Cost: two compare-and-swaps and one addition; no lock, no allocation.
+//! Limits nest: the tenant's, the tenant's for some models, the key's, the key's for some models. A request takes
+//! from all of them or from none, under the locks of its tenant and its key, always in that order.
+//!
+//! Rates are GCRA ([`bucket`]): a full minute's allowance may be spent at once and then flows back evenly. Budgets
+//! (tokens a day, money a month) are counted against the UTC calendar. A running stream may go beyond what it
+//! reserved, as a server that was given no cap does: rates then owe the difference, a budget ends the stream.
+//! Invariants: what is reserved and charged of a budget never exceeds it; of a rate, never more than
+//! `limit × (1 + t / 60 s)` in any span `t` by what was reserved.
+//! Cost: two short locks at the start and at the end of a request, never across a wait; see
+//! `filters/examples/quota_cost.rs`.
+
+mod bucket;
+mod calendar;
+mod limits;
+mod tally;
+mod usage;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::refusal::{RateLimit, Refusal};
+use crate::refusal::Refusal;
 
-/// The span over which rates are stated, and the largest burst.
-const WINDOW_NS: u64 = 60_000_000_000;
+pub use calendar::{Clock, Date};
+use limits::{Amounts, amounts};
+pub use limits::{Demand, Limits, Measure, Plan, Price, Rule, Used};
+pub use tally::Remaining;
+use tally::{Lack, tighter};
+use usage::Tallies;
+pub use usage::{Usage, Usages};
 
-/// What a tenant may use. `None` is no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
-    /// Requests a minute.
-    pub requests_per_minute: Option<u64>,
-    /// Input and output tokens a minute.
-    pub tokens_per_minute: Option<u64>,
-    /// Requests at a time.
-    pub max_in_flight: Option<u64>,
-    /// Output tokens reserved for a request that names no cap.
-    pub default_max_tokens: u64,
-}
+/// Output tokens that a stream beyond its reservation takes of a budget at a time.
+const STEP: u64 = 256;
 
-/// What a tenant has used. Kept across configuration reloads.
-#[derive(Debug, Default)]
-pub struct Usage {
-    requests: Bucket,
-    tokens: Bucket,
-    in_flight: AtomicU64,
-}
-
-/// What a tenant has left, for the `x-ratelimit-*` headers.
+/// Whose limit it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Remaining {
-    /// The limit.
-    pub limit: u64,
-    /// What is left of it now.
-    pub remaining: u64,
-    /// When all of it is there again.
-    pub reset: Duration,
+pub struct Scope {
+    /// The key's own, or the tenant's.
+    pub is_key: bool,
+    /// Of some models, or of everything.
+    pub is_model: bool,
+}
+
+/// One holder of limits that a request lies under: its tenant, or its key.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// What it has used.
+    pub usage: Arc<Usage>,
+    /// What it may use.
+    pub plan: Arc<Plan>,
+    /// The rule of the plan for the request's model.
+    pub rule: Option<usize>,
+}
+
+/// All that a request lies under: its tenant, and its key where that has limits.
+pub type Holders = [Option<Holder>; 2];
+
+/// What is left of the tightest limit on requests, and of the tightest on tokens, for the `x-ratelimit-*` headers.
+pub type Standing = [Option<Remaining>; 2];
+
+/// A request that has no room.
+#[derive(Debug)]
+pub struct Denied {
+    /// What the client is told.
+    pub refusal: Refusal,
+    /// What is left.
+    pub standing: Standing,
 }
 
 /// A reservation. Dropping it gives back what was not charged.
 #[derive(Debug)]
 pub struct Lease {
-    usage: Arc<Usage>,
-    limits: Limits,
-    reserved: u64,
-    charged: u64,
-    taken_at: Duration,
-    ended_at: Duration,
-    /// What is left after this reservation: requests, tokens.
-    pub remaining: [Option<Remaining>; 2],
+    holders: Holders,
+    reserved: Amounts,
+    charged: Amounts,
+    output: u64,
+    price: Price,
+    taken: Clock,
+    ended: Duration,
+    is_given_back: bool,
+    /// What is left after this reservation.
+    pub standing: Standing,
+}
+
+/// Takes what a request may come to out of every limit that it lies under.
+///
+/// # Errors
+/// [`Denied`], with the limit that has no room for the longest; nothing is then reserved.
+pub fn reserve(holders: Holders, demand: Demand, clock: Clock) -> Result<Lease, Box<Denied>> {
+    let mut output = demand.output;
+    let (reserved, standing) = with_locks(&holders, |locked| {
+        if demand.is_open {
+            let room = each(locked, &holders)
+                .filter_map(|(tally, limits, _)| room(|m| tally.ceiling(limits, m, 0, clock), &demand))
+                .min();
+            output = room.filter(|room| *room > 0).map_or(output, |room| room.min(output));
+        }
+        let amounts = Demand { output, ..demand }.amounts();
+        let mut worst: Option<(Lack, Scope)> = None;
+        for (tally, limits, scope) in each(locked, &holders) {
+            let lack = tally.lacks(limits, &amounts, clock);
+            let is_worse = |lack: &Lack| lack.wait > worst.map_or(Duration::ZERO, |(worst, _)| worst.wait);
+            worst = lack.filter(is_worse).map(|lack| (lack, scope)).or(worst);
+        }
+        if worst.is_none() {
+            each(locked, &holders).for_each(|(tally, limits, _)| tally.take(limits, &amounts, clock));
+        }
+        let standing = standing_of(locked, &holders, clock);
+        match worst {
+            None => Ok((amounts, standing)),
+            Some((lack, scope)) => Err(Box::new(Denied { refusal: refuse(lack, scope, clock), standing })),
+        }
+    })?;
+    Ok(Lease {
+        holders,
+        reserved,
+        // A request counts as one, whatever becomes of it.
+        charged: amounts(Used::default()),
+        output,
+        price: demand.price,
+        taken: clock,
+        ended: clock.now,
+        is_given_back: false,
+        standing,
+    })
+}
+
+/// What is left now, for an answer that takes nothing.
+#[must_use]
+pub fn standing(holders: &Holders, clock: Clock) -> Standing {
+    with_locks(holders, |locked| standing_of(locked, holders, clock))
+}
+
+/// Counts what was recorded earlier on this day (`tokens`) and in this month (`pico_eur`) for a model against the
+/// budgets of one holder: the tenant, or the key. The holder's rule is that of the model.
+pub fn restore(holder: &Holder, tokens: u64, pico_eur: u64, clock: Clock) {
+    for (tally, limits, _) in holder.usage.lock().scopes(&holder.plan, holder.rule) {
+        for (measure, used) in [(Measure::Day, tokens), (Measure::Month, pico_eur)] {
+            if used > 0 && limits.get(measure).is_some() {
+                tally.restore(measure, used, clock);
+            }
+        }
+    }
 }
 
 impl Lease {
-    /// States what the request really used, input and output together, by the time it ended.
-    pub fn charge(&mut self, tokens: u64, now: Duration) {
-        self.charged = tokens;
-        self.ended_at = now;
+    /// States what the request really used, by the time it ended.
+    pub fn charge(&mut self, used: Used, now: Duration) {
+        self.charged = amounts(used);
+        self.ended = now;
     }
 
-    /// Gives the reserved tokens back at once, for a request that will use none. It still counts as a request, and as
+    /// Gives tokens and money back at once, for a request that will use none. It still counts as a request, and as
     /// one in work until it is dropped.
     pub fn release(&mut self, now: Duration) {
-        self.charge(0, now);
-        self.give_back();
-        self.reserved = 0;
+        self.charge(Used::default(), now);
+        self.give_back(false);
     }
 
-    /// Tokens reserved.
+    /// Output tokens reserved.
     #[must_use]
-    pub fn reserved(&self) -> u64 {
-        self.reserved
+    pub fn output(&self) -> u64 {
+        self.output
     }
-}
 
-impl Lease {
-    fn give_back(&self) {
-        if let Some(limit) = self.limits.tokens_per_minute {
-            // A reservation flows back with time by itself; only what has not yet is given back. Otherwise slow
-            // requests would return an allowance that has long been there again.
-            let flowed_ns = nanos(self.ended_at.saturating_sub(self.taken_at));
-            let (reserved, charged) = (cost_ns(self.reserved, limit), cost_ns(self.charged, limit));
-            self.usage.tokens.give_back(reserved.saturating_sub(charged.max(flowed_ns)));
-            self.usage.tokens.owe(charged.saturating_sub(reserved).min(WINDOW_NS));
-        }
+    /// How many output tokens a request that has come to `used` may come to before this is asked again. What it goes
+    /// beyond its reservation is taken out of every budget here; rates do not stop a stream, they owe.
+    ///
+    /// # Errors
+    /// The budget that has nothing left for it.
+    ///
+    /// # Cost
+    /// The locks of a reservation; once in [`STEP`] tokens beyond what was reserved.
+    pub fn allow(&mut self, used: Used, clock: Clock) -> Result<u64, Refusal> {
+        let (reserved, taken, price) = (self.reserved, self.taken, self.price.output.max(1));
+        let so_far = amounts(used);
+        let (allowed, reserved) = with_locks(&self.holders, |locked| {
+            // Output tokens for which the tightest budget has room, and whose budget that is.
+            let mut tightest: Option<(u64, Lack, Scope)> = None;
+            for (tally, limits, scope) in each(locked, &self.holders) {
+                for (measure, each_token) in [(Measure::Day, 1), (Measure::Month, price)] {
+                    let at = measure as usize;
+                    let Some(ceiling) = tally.ceiling(limits, measure, reserved[at], taken) else { continue };
+                    let room = ceiling.saturating_sub(so_far[at]) / each_token;
+                    if tightest.as_ref().is_none_or(|(least, ..)| room < *least) {
+                        tightest = Some((room, tally::Lack::of_budget(measure, limits, clock), scope));
+                    }
+                }
+            }
+            let Some((room, lack, scope)) = tightest else { return Ok((u64::MAX, reserved)) };
+            let more = room.min(STEP);
+            if more == 0 {
+                return Err(refuse(lack, scope, clock));
+            }
+            let mut wanted = reserved;
+            for (measure, each_token) in [(Measure::Day, 1), (Measure::Month, price)] {
+                let at = measure as usize;
+                let more = u64::try_from(u128::from(more) * u128::from(each_token)).unwrap_or(u64::MAX);
+                wanted[at] = reserved[at].max(so_far[at].saturating_add(more));
+                for (tally, limits, _) in each(locked, &self.holders) {
+                    tally.hold_more(limits, measure, wanted[at] - reserved[at], taken);
+                }
+            }
+            Ok((used.output.saturating_add(more), wanted))
+        })?;
+        self.reserved = reserved;
+        Ok(allowed)
+    }
+
+    /// Whether a budget bounds the request, so that [`Lease::allow`] has to be asked.
+    #[must_use]
+    pub fn has_budget(&self) -> bool {
+        let budgets = [Measure::Day, Measure::Month];
+        self.holders.iter().flatten().any(|holder| {
+            let rule = holder.rule.and_then(|rule| holder.plan.rules.get(rule)).map(|rule| &rule.limits);
+            let mut limits = [&holder.plan.limits].into_iter().chain(rule);
+            limits.any(|limits| budgets.iter().any(|budget| limits.get(*budget).is_some()))
+        })
+    }
+
+    fn give_back(&mut self, is_over: bool) {
+        let is_given_back = std::mem::replace(&mut self.is_given_back, true);
+        with_locks(&self.holders, |locked| {
+            for (tally, limits, _) in each(locked, &self.holders) {
+                if !is_given_back {
+                    tally.settle(limits, &self.reserved, &self.charged, self.taken, self.ended);
+                }
+                if is_over {
+                    tally.leave();
+                }
+            }
+        });
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.give_back();
-        self.usage.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.give_back(true);
     }
 }
 
-/// Takes one request of `input` estimated tokens and at most `max_output` output tokens out of the limits.
-/// `now` is the time since the process started.
-///
-/// # Errors
-/// [`Refusal::RateLimited`]; nothing is then reserved.
-pub fn reserve(
-    usage: &Arc<Usage>,
-    limits: &Limits,
-    input: u64,
-    max_output: u64,
-    now: Duration,
-) -> Result<Lease, Refusal> {
-    let now_ns = nanos(now);
-    let in_flight = usage.in_flight.fetch_add(1, Ordering::Relaxed);
-    // From here on the lease's drop undoes what was taken.
-    let mut lease = Lease {
-        usage: Arc::clone(usage),
-        limits: Limits { tokens_per_minute: None, ..*limits },
-        reserved: 0,
-        charged: 0,
-        taken_at: now,
-        ended_at: now,
-        remaining: [None, None],
-    };
-    if let Some(limit) = limits.max_in_flight.filter(|&limit| in_flight >= limit) {
-        let retry_after = Duration::from_secs(1);
-        return Err(Refusal::RateLimited { limit: RateLimit::Concurrent, value: limit, retry_after });
+type Locked<'a> = [Option<std::sync::MutexGuard<'a, Tallies>>; 2];
+
+/// Runs `work` with both holders locked, the tenant first: always in this order, so that no two requests wait for
+/// each other.
+fn with_locks<T>(holders: &Holders, work: impl FnOnce(&mut Locked<'_>) -> T) -> T {
+    let mut locked = [None, None];
+    for (lock, holder) in locked.iter_mut().zip(holders) {
+        *lock = holder.as_ref().map(|holder| holder.usage.lock());
     }
-    if let Some(limit) = limits.requests_per_minute {
-        lease.remaining[0] = Some(usage.requests.take(1, limit, now_ns).map_err(|retry_after| {
-            Refusal::RateLimited { limit: RateLimit::RequestsPerMinute, value: limit, retry_after }
-        })?);
-    }
-    if let Some(limit) = limits.tokens_per_minute {
-        // A request larger than the limit takes all of it: it would never pass otherwise.
-        let wanted = input.saturating_add(max_output).min(limit);
-        match usage.tokens.take(wanted, limit, now_ns) {
-            Ok(remaining) => {
-                lease.remaining[1] = Some(remaining);
-                lease.reserved = wanted;
-                lease.limits = *limits;
-            }
-            Err(retry_after) => {
-                if let Some(limit) = limits.requests_per_minute {
-                    usage.requests.give_back(cost_ns(1, limit));
-                }
-                return Err(Refusal::RateLimited {
-                    limit: RateLimit::TokensPerMinute,
-                    value: limit,
-                    retry_after,
-                });
-            }
+    work(&mut locked)
+}
+
+/// Each scope that a request lies in, with its limits.
+fn each<'a>(
+    locked: &'a mut Locked<'_>,
+    holders: &'a Holders,
+) -> impl Iterator<Item = (&'a mut tally::Tally, &'a Limits, Scope)> {
+    let pairs = locked.iter_mut().zip(holders).enumerate();
+    pairs.filter_map(|(index, (lock, holder))| Some((index, lock.as_mut()?, holder.as_ref()?))).flat_map(
+        |(index, lock, holder)| {
+            let scopes = lock.scopes(&holder.plan, holder.rule);
+            scopes
+                .map(move |(tally, limits, is_model)| (tally, limits, Scope { is_key: index == 1, is_model }))
+        },
+    )
+}
+
+fn standing_of(locked: &mut Locked<'_>, holders: &Holders, clock: Clock) -> Standing {
+    each(locked, holders).fold([None, None], |[requests, tokens], (tally, limits, _)| {
+        let [also_requests, also_tokens] = tally.left(limits, clock);
+        [tighter(requests, also_requests), tighter(tokens, also_tokens)]
+    })
+}
+
+/// The output tokens for which the budgets have room, given what each has left; `None` where there is no budget.
+fn room(left: impl Fn(Measure) -> Option<u64>, demand: &Demand) -> Option<u64> {
+    let tokens = left(Measure::Day).map(|left| left.saturating_sub(demand.input));
+    let input = u128::from(demand.input) * u128::from(demand.price.input);
+    let money = left(Measure::Month).map(|left| {
+        let left = u128::from(left).saturating_sub(input);
+        u64::try_from(left / u128::from(demand.price.output.max(1))).unwrap_or(u64::MAX)
+    });
+    tokens.into_iter().chain(money).min()
+}
+
+fn refuse(lack: Lack, scope: Scope, clock: Clock) -> Refusal {
+    let Lack { measure, limit, wait } = lack;
+    match measure {
+        Measure::Day => {
+            Refusal::QuotaExhausted { measure, scope, limit, frees: clock.next_day().1, retry_after: wait }
         }
-    }
-    Ok(lease)
-}
-
-/// One rate: the time at which all that was taken will have flowed back ("theoretical arrival time"), in
-/// nanoseconds since the process started.
-#[derive(Debug, Default)]
-struct Bucket(AtomicU64);
-
-impl Bucket {
-    /// Takes `amount` of `limit` a minute, or says how long until it is there.
-    fn take(&self, amount: u64, limit: u64, now_ns: u64) -> Result<Remaining, Duration> {
-        let cost = cost_ns(amount, limit);
-        let mut before = self.0.load(Ordering::Relaxed);
-        loop {
-            let after = before.max(now_ns).saturating_add(cost);
-            let ahead = after - now_ns;
-            if ahead > WINDOW_NS {
-                return Err(Duration::from_nanos(ahead - WINDOW_NS));
-            }
-            match self.0.compare_exchange_weak(before, after, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    let left = u128::from(WINDOW_NS - ahead) * u128::from(limit) / u128::from(WINDOW_NS);
-                    return Ok(Remaining {
-                        limit,
-                        remaining: left as u64,
-                        reset: Duration::from_nanos(ahead),
-                    });
-                }
-                Err(now_there) => before = now_there,
-            }
+        Measure::Month => {
+            Refusal::QuotaExhausted { measure, scope, limit, frees: clock.next_month().1, retry_after: wait }
         }
+        _ => Refusal::RateLimited { measure, scope, limit, retry_after: wait },
     }
-
-    fn give_back(&self, cost: u64) {
-        let undo = |at: u64| Some(at.saturating_sub(cost));
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, undo);
-    }
-
-    fn owe(&self, cost: u64) {
-        let add = |at: u64| Some(at.saturating_add(cost));
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-    }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2)
-}
-
-/// How long `amount` takes to flow back, to the nanosecond below.
-fn cost_ns(amount: u64, limit: u64) -> u64 {
-    let cost = u128::from(amount) * u128::from(WINDOW_NS) / u128::from(limit.max(1));
-    u64::try_from(cost).unwrap_or(u64::MAX / 2)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn limits(rpm: Option<u64>, tpm: Option<u64>, in_flight: Option<u64>) -> Limits {
-        Limits {
-            requests_per_minute: rpm,
-            tokens_per_minute: tpm,
-            max_in_flight: in_flight,
-            default_max_tokens: 0,
-        }
-    }
-
-    fn at(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
-    #[test]
-    fn exactly_the_limit_passes_and_flows_back_evenly() {
-        let (usage, limits) = (Arc::new(Usage::default()), limits(Some(60), None, None));
-        let passed = (0..100).filter(|_| reserve(&usage, &limits, 1, 1, at(5)).is_ok()).count();
-        assert_eq!(passed, 60);
-        let refusal = reserve(&usage, &limits, 1, 1, at(5)).expect_err("used up");
-        assert_eq!(refusal.answer().retry_after, Some(Duration::from_secs(1)));
-        assert!(reserve(&usage, &limits, 1, 1, at(1_004)).is_err());
-        assert!(reserve(&usage, &limits, 1, 1, at(1_005)).is_ok());
-    }
-
-    #[test]
-    fn what_was_not_used_flows_back_and_what_was_used_stays() {
-        let (usage, limits) = (Arc::new(Usage::default()), limits(None, Some(1000), None));
-        let lease = reserve(&usage, &limits, 100, 900, at(0)).expect("all of it");
-        assert!(reserve(&usage, &limits, 1, 0, at(0)).is_err());
-        drop(lease);
-        let mut lease = reserve(&usage, &limits, 100, 900, at(0)).expect("all of it again");
-        lease.charge(400, at(0));
-        drop(lease);
-        assert!(reserve(&usage, &limits, 601, 0, at(0)).is_err());
-        let lease = reserve(&usage, &limits, 600, 0, at(0)).expect("what is left");
-        assert_eq!(lease.remaining[1].map(|left| left.remaining), Some(0));
-    }
-
-    #[test]
-    fn what_flowed_back_with_time_is_not_given_back_again() {
-        let (usage, limits) = (Arc::new(Usage::default()), limits(None, Some(1000), None));
-        let slow: Vec<_> = (0..5)
-            .map(|minute| reserve(&usage, &limits, 1000, 0, at(minute * 60_000)).expect("a minute later"))
-            .collect();
-        let now = at(4 * 60_000 + 1);
-        for mut lease in slow.into_iter().take(4) {
-            lease.charge(0, now);
-            drop(lease);
-            assert!(
-                reserve(&usage, &limits, 1000, 0, now).is_err(),
-                "the fifth holds this minute's allowance"
-            );
-        }
-    }
-
-    #[test]
-    fn a_refusal_takes_nothing() {
-        let (usage, limits) = (Arc::new(Usage::default()), limits(Some(10), Some(100), Some(2)));
-        let held = reserve(&usage, &limits, 90, 0, at(0)).expect("first");
-        for _ in 0..50 {
-            let refusal = reserve(&usage, &limits, 50, 0, at(0)).expect_err("no tokens");
-            assert_eq!(refusal.answer().kind, "tokens");
-        }
-        let second = reserve(&usage, &limits, 1, 0, at(0)).expect("nine requests and ten tokens are left");
-        let refusal = reserve(&usage, &limits, 1, 0, at(0)).expect_err("two in flight");
-        assert!(matches!(refusal, Refusal::RateLimited { limit: RateLimit::Concurrent, .. }));
-        drop((held, second));
-        assert_eq!(usage.in_flight.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn threads_never_overspend() {
-        let (usage, limits) = (Arc::new(Usage::default()), limits(Some(100), Some(100_000), None));
-        let passed: usize = std::thread::scope(|scope| {
-            let worker = || (0..250).filter(|_| reserve(&usage, &limits, 1, 1, at(0)).is_ok()).count();
-            let workers: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
-            workers.into_iter().map(|worker| worker.join().expect("no panic")).sum()
-        });
-        assert_eq!(passed, 100);
-    }
-
-    proptest! {
-        #[test]
-        fn no_interleaving_overspends_a_window(
-            limit in 1u64..5_000,
-            steps in proptest::collection::vec((0u64..2_000, 0u64..3_000, 0u64..3_000), 1..60),
-        ) {
-            let (usage, limits) = (Arc::new(Usage::default()), limits(None, Some(limit), None));
-            let (mut now, mut charged) = (0, 0u64);
-            for (wait, asked, used) in steps {
-                now += wait;
-                if let Ok(mut lease) = reserve(&usage, &limits, asked, 0, at(now)) {
-                    let used = used.min(lease.reserved());
-                    lease.charge(used, at(now));
-                    charged += used;
-                }
-                // One full window at once, then the rate: rounding is below one token a step.
-                prop_assert!(charged <= limit + limit * now / 60_000 + 60, "{} in {} ms", charged, now);
-            }
-        }
-    }
-}
+#[path = "quota/tests.rs"]
+mod tests;

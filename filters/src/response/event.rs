@@ -59,6 +59,23 @@ impl Choices {
         self.bits.iter().map(|bits| u64::from(bits.count_ones())).sum::<u64>() + u64::from(self.has_more)
     }
 
+    /// The indexes that are known.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u64> {
+        (0..256).filter(|index| self.bits[index / 64] >> (index % 64) & 1 == 1).map(|index| index as u64)
+    }
+
+    /// Those that are not in `other`; the first choice if this set is empty.
+    pub(super) fn without(&self, other: &Choices) -> Choices {
+        let mut rest = *self;
+        if rest.count() == 0 {
+            rest.insert(0);
+        }
+        for (bits, gone) in rest.bits.iter_mut().zip(other.bits) {
+            *bits &= !gone;
+        }
+        rest
+    }
+
     /// Whether this set is not empty and is the same as `other`, as far as is known.
     pub(super) fn is_all_of(&self, other: &Choices) -> bool {
         self == other && !self.has_more && self.count() > 0
@@ -76,6 +93,16 @@ pub(super) struct Reading<'a> {
     pub(super) inner_model: Option<Str<'a>>,
     /// Top-level `type`.
     pub(super) kind: Option<Str<'a>>,
+    /// Top-level `id`.
+    pub(super) id: Option<Str<'a>>,
+    /// `response.id` or `message.id`.
+    pub(super) inner_id: Option<Str<'a>>,
+    /// `created`, or `response.created_at`.
+    pub(super) created: Option<u64>,
+    /// Top-level `sequence_number`, of the Responses interface.
+    pub(super) sequence: Option<u64>,
+    /// Top-level `index`, of the Messages interface.
+    pub(super) index: Option<u64>,
     /// How many elements `choices` has, if it is an array.
     pub(super) choices: Option<u64>,
     /// The index of the first of them.
@@ -130,6 +157,10 @@ impl<'a> Reading<'a> {
             match key.raw {
                 b"model" => self.model = string(r)?,
                 b"type" => self.kind = string(r)?,
+                b"id" => self.id = string(r)?,
+                b"created" => self.created = r.u64_or_skip()?,
+                b"sequence_number" => self.sequence = r.u64_or_skip()?,
+                b"index" => self.index = r.u64_or_skip()?,
                 b"choices" => self.read_choices(r)?,
                 b"usage" => {
                     self.has_usage_object = r.peek()? == Kind::Object;
@@ -172,6 +203,8 @@ impl<'a> Reading<'a> {
         while let Some(key) = r.next_key()? {
             match key.raw {
                 b"model" => self.inner_model = string(r)?,
+                b"id" => self.inner_id = string(r)?,
+                b"created_at" => self.created = r.u64_or_skip()?,
                 b"usage" => self.inner_usage = usage::read(r)?.or(self.inner_usage),
                 _ => _ = r.skip()?,
             }

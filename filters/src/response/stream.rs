@@ -24,10 +24,12 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::Api;
+use super::closing::Closing;
 use super::error::{self, Fault};
 use super::event::Reading;
 use super::sse::{BOM, Event, Piece, Splitter};
 use super::tokens::Meter;
+use super::usage::{Estimate, charge};
 use crate::json::Str;
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
@@ -77,6 +79,11 @@ pub struct StreamFilter {
     saw_error: bool,
     error_fault: Option<Fault>,
     last_push: Duration,
+    /// Output tokens by our count at which the stream is held.
+    ceiling: u64,
+    /// What has come after it was held.
+    unread: Bytes,
+    closing: Closing,
 }
 
 /// What becomes of one event.
@@ -112,6 +119,9 @@ impl StreamFilter {
             saw_error: false,
             error_fault: None,
             last_push: Duration::ZERO,
+            ceiling: u64::MAX,
+            unread: Bytes::new(),
+            closing: Closing::default(),
         }
     }
 
@@ -146,6 +156,10 @@ impl StreamFilter {
                 }),
                 Piece::OverlongRest(range) => self.pass_on(&chunk, &mut pass, range),
             }
+            if self.is_held() {
+                self.unread = chunk.split_off(at);
+                break;
+            }
         }
         if self.out.is_empty() {
             if pass.is_empty() {
@@ -159,6 +173,40 @@ impl StreamFilter {
         }
         self.out.extend_from_slice(&chunk[pass]);
         self.out.split().freeze()
+    }
+
+    /// Holds the stream after the event with which our count of the output reaches `tokens`.
+    pub fn hold_at(&mut self, tokens: u64) {
+        self.ceiling = tokens;
+    }
+
+    /// Whether the stream is held: nothing more is to be forwarded before [`StreamFilter::hold_at`] has been called
+    /// with more, and [`StreamFilter::resume`].
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        if self.ceiling == u64::MAX {
+            return false;
+        }
+        let counted = self.meter.estimate(Estimate::default());
+        counted.output.saturating_add(counted.reasoning) >= self.ceiling
+    }
+
+    /// What to forward of what had come when the stream was held.
+    pub fn resume(&mut self, now: Duration) -> Bytes {
+        let unread = std::mem::take(&mut self.unread);
+        if unread.is_empty() { unread } else { self.push(unread, now) }
+    }
+
+    /// The events that end a held stream in its server's place, as if the model had reached its cap. `prompt` is our
+    /// own count of the prompt.
+    #[must_use]
+    pub fn close(&self, prompt: Estimate) -> Bytes {
+        let charge = charge(self.meter.usage(), self.meter.estimate(prompt), false);
+        let unfinished = self.meter.unfinished();
+        let tells_usage = !self.withhold_usage;
+        let events = self.closing.events(self.api, &self.model_json, &unfinished, &charge, tells_usage);
+        let bytes = [self.missing_end(), events.as_bytes()].concat();
+        Bytes::from(bytes)
     }
 
     /// What is left to forward after the server's body ended without a transport error, and whether that was a
@@ -306,6 +354,7 @@ impl StreamFilter {
         };
         let kind = reading.kind.map(|kind| kind.raw).filter(|kind| !kind.is_empty()).unwrap_or(event.name);
         self.meter.observe(&reading, kind, now);
+        self.closing.observe(&reading, kind);
         self.note_end(kind);
         if self.is_error(&reading, event.name, kind) {
             self.saw_error = true;

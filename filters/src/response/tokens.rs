@@ -182,6 +182,11 @@ impl Meter {
         self.finished.is_all_of(&self.seen)
     }
 
+    /// The choices that have not ended.
+    pub(super) fn unfinished(&self) -> Choices {
+        self.seen.without(&self.finished)
+    }
+
     /// Counts what an event says. `name` is the event's type.
     pub(super) fn observe(&mut self, reading: &Reading<'_>, name: &[u8], now: Duration) {
         if reading.is_null {

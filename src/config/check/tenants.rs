@@ -1,4 +1,4 @@
-//! `tiers.yaml` and `tenants.yaml`: tenants that belong to a tier, keys that belong to one tenant.
+//! `tenants.yaml`: tenants that belong to a tier, keys that belong to one tenant.
 
 use super::catalogue::Names;
 use super::gateway::values;
@@ -7,25 +7,7 @@ use crate::config::fault::{At, Faults, Place};
 use crate::config::kind::Listed;
 use crate::config::schema::catalogue as schema;
 use crate::config::secret::{Sources, hash_key};
-use crate::config::settings::{ApiKey, Secret, Tenant, Tier};
-
-/// Checks and converts the tiers.
-pub(super) fn tiers(list: Listed<schema::Tier>, faults: &mut Faults) -> Vec<Tier> {
-    let mut unique = Unique::default();
-    let mut tiers = Vec::new();
-    for At { value: tier, .. } in list.items {
-        unique.take("the tier name", &tier.name, faults);
-        tiers.push(Tier {
-            name: tier.name.value,
-            requests_per_minute: tier.requests_per_minute.value,
-            tokens_per_minute: tier.tokens_per_minute.value,
-            max_in_flight: tier.max_in_flight.value,
-            default_max_tokens: tier.default_max_tokens.value,
-            scan: scan::change(tier.scan.value, faults),
-        });
-    }
-    tiers
-}
+use crate::config::settings::{ApiKey, Secret, Tenant};
 
 /// What tenants refer to. Each part may be missing, which is a fault of its own: what needs it is then not
 /// checked.

@@ -7,15 +7,16 @@ use std::time::Duration;
 use ring::digest;
 use serde_json::{Value as Json, json};
 use tollgate_filters::request::auth::Network;
+use tollgate_filters::request::quota::{Limits as QuotaLimits, Measure, Plan, Rule};
 use tollgate_filters::request::scan::Category;
 use tollgate_filters::request::scan::policy::{Mode, Policy};
 
 use crate::calendar;
 use crate::config::settings::{
-    AccessLog, AccessLogTarget, Admin, ApiKey, Auth, Behaviour, Cors, Engine, Exemption, Health, Limits,
-    Listener, Log, Model, OverBudget, Passive, Pool, PostgresTls, Prices, Probe, Reload, Retry, Rules, Scan,
-    ScanChange, Secret, ServedModel, Server, Settings, Storage, StoragePlace, Stream, Telemetry, Tenant,
-    Tier, Timeouts, TlsFiles, Upstream, UpstreamTimeouts, UpstreamTls,
+    AccessLog, AccessLogTarget, Admin, ApiKey, AtLimit, Auth, Behaviour, Cors, Engine, Exemption, Health,
+    Limits, Listener, Log, Model, OverBudget, OverCap, Passive, Pool, PostgresTls, Prices, Probe, Reload,
+    Retry, Rules, Scan, ScanChange, Secret, ServedModel, Server, Settings, Storage, StoragePlace, Stream,
+    Telemetry, Tenant, Tier, Timeouts, TlsFiles, Upstream, UpstreamTimeouts, UpstreamTls,
 };
 
 /// A part of the settings.
@@ -426,15 +427,58 @@ fn of_upstream_timeouts(timeouts: &UpstreamTimeouts) -> Tree {
 }
 
 fn of_tier(tier: &Tier) -> Tree {
-    let Tier { name, requests_per_minute, tokens_per_minute, max_in_flight, default_max_tokens, scan } = tier;
-    map! {
-        name: value(name),
-        requests_per_minute: value(requests_per_minute),
-        tokens_per_minute: value(tokens_per_minute),
-        max_in_flight: value(max_in_flight),
-        default_max_tokens: value(default_max_tokens),
-        scan: of_change(scan.as_ref()),
-    }
+    let Tier {
+        name,
+        plan,
+        key_plan,
+        default_max_tokens,
+        max_tokens,
+        over_max_tokens,
+        max_context,
+        at_limit,
+        scan,
+    } = tier;
+    let mut keys = vec![("name", value(name))];
+    keys.extend(of_plan(plan));
+    keys.push(("per_key", Tree::Map(of_plan(key_plan))));
+    let over_max_tokens = match over_max_tokens {
+        OverCap::Refuse => "refuse",
+        OverCap::Clamp => "clamp",
+    };
+    let at_limit = match at_limit {
+        AtLimit::Length => "length",
+        AtLimit::Error => "error",
+    };
+    keys.extend([
+        ("default_max_tokens", value(default_max_tokens)),
+        ("max_tokens", value(max_tokens)),
+        ("over_max_tokens", value(over_max_tokens)),
+        ("max_context", value(max_context)),
+        ("at_limit", value(at_limit)),
+        ("scan", of_change(scan.as_ref())),
+    ]);
+    Tree::Map(keys)
+}
+
+fn of_plan(plan: &Plan) -> Vec<(&'static str, Tree)> {
+    let Plan { limits, rules } = plan;
+    let mut keys = of_quota(limits);
+    let of_rule = |rule: &Rule| {
+        let Rule { pattern, limits } = rule;
+        let mut keys = vec![("model", value(&**pattern))];
+        keys.extend(of_quota(limits));
+        Tree::Map(keys)
+    };
+    keys.push(("per_model", list(rules, |rule| rule.pattern.to_string(), of_rule)));
+    keys
+}
+
+fn of_quota(limits: &QuotaLimits) -> Vec<(&'static str, Tree)> {
+    let of = |measure: Measure| match (measure, limits.get(measure)) {
+        (Measure::Month, Some(pico)) => euros(pico / 1_000_000),
+        (_, limit) => value(limit),
+    };
+    Measure::ALL.map(|measure| (measure.key(), of(measure))).into()
 }
 
 fn of_tenant(tenant: &Tenant) -> Tree {

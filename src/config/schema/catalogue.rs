@@ -1,4 +1,4 @@
-//! `models.yaml`, `tiers.yaml` and `tenants.yaml`: what is offered, on which terms, to whom.
+//! `models.yaml` and `tenants.yaml`: what is offered, and to whom.
 
 use serde_json::{Value as Json, json};
 
@@ -53,32 +53,6 @@ section! {
         output: Euros = "4";
         /// Reasoning output tokens.
         reasoning: Euros = "21";
-    }
-}
-
-section! {
-    /// The whole file.
-    TiersFile {
-        /// The tiers.
-        tiers: Tried<List<Tier>> = "[]";
-    }
-}
-
-section! {
-    /// What each tenant of this tier may use.
-    Tier {
-        /// Unique name.
-        name: Name = required;
-        /// Requests of a tenant.
-        requests_per_minute: Maybe<Whole<1, ANY>> = absent "no limit";
-        /// Input and output tokens of a tenant.
-        tokens_per_minute: Maybe<Whole<1, ANY>> = absent "no limit";
-        /// Requests of a tenant at a time.
-        max_in_flight: Maybe<Whole<1, ANY>> = absent "no limit";
-        /// Output tokens that are reserved for a request without `max_tokens`; the unused part flows back.
-        default_max_tokens: Whole<1, 1_000_000_000> = "1024";
-        /// Prompt security for tenants of this tier, where it differs.
-        scan: Maybe<ScanChange> = absent "as tollgate.yaml and the model say";
     }
 }
 

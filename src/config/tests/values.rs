@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tollgate_filters::request::quota::{Measure, Plan};
+
 use super::dir::{Dir, certificate_and_key};
 use crate::calendar;
 use crate::config::render;
-use crate::config::settings::{AccessLogTarget, Engine, Probe, Settings};
+use crate::config::settings::{AccessLogTarget, AtLimit, Engine, OverCap, Probe, Settings};
 
 /// Loads the small configuration with one file replaced.
 fn load(file: &str, text: &str) -> Settings {
@@ -47,7 +49,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!((pool.retry.attempts, pool.retry.budget_percent), (3, 25));
     assert_eq!(pool.timeouts.answer, Duration::from_secs(600));
     assert_eq!(pool.health.probe, Probe::Http(None));
-    assert_eq!(settings.tiers[0].requests_per_minute, None);
+    assert!(settings.tiers[0].plan.is_empty() && settings.tiers[0].key_plan.is_empty());
     assert_eq!(settings.tiers[0].default_max_tokens, 1024);
 }
 
@@ -214,4 +216,20 @@ fn files_of_the_gateway_are_relative_to_its_working_directory() {
     let settings = load("tollgate.yaml", text);
     assert_eq!(settings.access_log.target, AccessLogTarget::File(PathBuf::from("var/access.log")));
     assert_eq!(settings.server.upgrade_socket, PathBuf::from("var/tollgate-upgrade.sock"));
+}
+
+#[test]
+fn limits_of_a_tier_are_read_for_tenant_key_and_model() {
+    let text = "tiers:\n  - name: t\n    requests_per_minute: 6\n    eur_per_month: 49.9\n    max_tokens: 100\n    \
+                at_limit: error\n    over_max_tokens: clamp\n    per_model: [{model: 'm:*', tokens_per_day: 7}]\n    \
+                per_key: {max_in_flight: 2, per_model: [{model: '*', input_tokens_per_minute: 3}]}\n";
+    let settings = load("tiers.yaml", text);
+    let tier = &settings.tiers[0];
+    let limits = |plan: &Plan| Measure::ALL.map(|measure| plan.limits.get(measure));
+    assert_eq!(limits(&tier.plan), [Some(6), None, None, None, None, None, Some(49_900_000_000_000)]);
+    assert_eq!(tier.plan.rules[0].limits.get(Measure::Day), Some(7));
+    assert_eq!(limits(&tier.key_plan), [None, None, None, None, Some(2), None, None]);
+    assert_eq!(tier.key_plan.rules[0].limits.get(Measure::Input), Some(3));
+    assert_eq!((tier.default_max_tokens, tier.max_tokens), (100, Some(100)), "never more than the cap");
+    assert_eq!((tier.at_limit, tier.over_max_tokens), (AtLimit::Error, OverCap::Clamp));
 }

@@ -237,3 +237,81 @@ fn times_are_of_the_chunk_that_completed_the_event() {
     assert_eq!((meter.first_token(), meter.last_content()), (Some(at(12)), Some(at(20))));
     assert_eq!((meter.content_events(), meter.gaps().count(), meter.gaps().sum), (3, 2, at(8)));
 }
+
+/// Holds a stream at `tokens` and gives what went out before, and with which events it was then ended.
+fn held_at(api: Api, tokens: u64, input: &str, withhold_usage: bool) -> (String, String) {
+    let mut filter = filter(api, "mine", withhold_usage);
+    filter.hold_at(tokens);
+    let out = filter.push(Bytes::copy_from_slice(input.as_bytes()), Duration::ZERO);
+    assert!(filter.is_held(), "{input}");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    (text(&out), text(&filter.close(Estimate { input: 7, ..Estimate::default() })))
+}
+
+#[test]
+fn a_held_stream_stops_after_an_event_and_goes_on_where_it_stopped() {
+    let delta = |text: &str| {
+        format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
+    };
+    let events = [delta("12345678"), delta("1234"), delta("1"), delta("2345"), delta("6")];
+    let whole = events.concat();
+    for cut in 0..whole.len() {
+        let mut filter = filter(Api::Chat, "m", false);
+        filter.hold_at(3);
+        let mut out = Vec::new();
+        let mut holds = Vec::new();
+        for part in [&whole[..cut], &whole[cut..]] {
+            out.extend(filter.push(Bytes::copy_from_slice(part.as_bytes()), Duration::ZERO));
+            while filter.is_held() {
+                holds.push(out.len());
+                filter.hold_at(if holds.len() == 1 { 5 } else { u64::MAX });
+                out.extend(filter.resume(Duration::ZERO));
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&out), whole, "cut at {cut}");
+        let lengths = [events[..2].concat().len(), events[..4].concat().len()];
+        assert_eq!(holds, lengths, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_stream_is_ended_in_the_shape_of_its_interface() {
+    let chat = "data: {\"id\":\"c-1\",\"created\":5,\"model\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"12345678\"}},\
+                {\"index\":2,\"delta\":{\"content\":\"\"}},{\"index\":1,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let head = "data: {\"id\":\"c-1\",\"object\":\"chat.completion.chunk\",\"created\":5,\"model\":\"mine\",\"choices\":";
+    let last = format!(
+        "{head}[{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"length\"}},{{\"index\":2,\"delta\":{{}},\
+         \"finish_reason\":\"length\"}}]}}\n\n"
+    );
+    let usage = "[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2,\"total_tokens\":9}}\n\n";
+    let (out, close) = held_at(Api::Chat, 2, &format!("{chat}{chat}data: {{\"cho"), true);
+    assert_eq!(out, chat.replace("\"x\"", "\"mine\""), "and nothing after it");
+    assert_eq!(close, format!("{last}data: [DONE]\n\n"));
+    let (_, close) = held_at(Api::Chat, 2, chat, false);
+    assert_eq!(close, format!("{last}{head}{usage}data: [DONE]\n\n"), "usage where the client asked for it");
+
+    let completion = "data: {\"id\":\"c\",\"choices\":[{\"text\":\"abcd\"}]}\n\n";
+    let (_, close) = held_at(Api::Completions, 1, completion, true);
+    let choice = "\"choices\":[{\"index\":0,\"text\":\"\",\"logprobs\":null,\"finish_reason\":\"length\"}]}";
+    assert!(close.contains("\"text_completion\"") && close.contains(choice), "{close}");
+
+    let responses = "data: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"r\",\"created_at\":9}}\n\n\
+                     data: {\"type\":\"response.output_text.delta\",\"sequence_number\":4,\"delta\":\"abcd\"}\n\n";
+    let (_, close) = held_at(Api::Responses, 1, responses, false);
+    let data = close.strip_prefix("event: response.incomplete\ndata: ").expect("one event");
+    let json: serde_json::Value = serde_json::from_str(data).expect("JSON");
+    assert_eq!((&json["sequence_number"], &json["response"]["id"]), (&5.into(), &"r".into()));
+    assert_eq!(json["response"]["incomplete_details"]["reason"], "max_output_tokens");
+    assert_eq!(json["response"]["usage"]["total_tokens"], 8);
+
+    let messages = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\"}}\n\n\
+        event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":{}}\n\n\
+        event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"abcd\"}}\n\n";
+    let (_, close) = held_at(Api::Messages, 1, messages, false);
+    assert_eq!(
+        close,
+        "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\n\
+         event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"max_tokens\",\"stop_sequence\":null},\
+         \"usage\":{\"output_tokens\":1}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+    );
+}

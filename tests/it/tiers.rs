@@ -1,0 +1,204 @@
+//! What a tier says beyond a rate: limits that nest, caps, budgets, and how many pass when all come at once.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::harness::client::{Answer, Client};
+use crate::harness::conf::{Conf, KEY, MODEL};
+use crate::harness::gateway::{Gateway, chat};
+use crate::harness::request::Request;
+use crate::harness::script::{self, Step};
+use crate::harness::upstream::Upstream;
+
+const SECOND_KEY: &str = "tg_second_0123456789abcdefghijABCDEFGHIJ0123456789abc";
+
+fn tier(upstream: &Upstream, keys: Value) -> Conf {
+    let conf = Conf::to(upstream.address).key(0, "second", SECOND_KEY);
+    let keys = keys.as_object().expect("keys of a tier").clone();
+    keys.into_iter().fold(conf, |conf, (key, value)| conf.set(&format!("tiers.tiers.0.{key}"), value))
+}
+
+fn with_key(key: &str, more: Value) -> Request {
+    chat(more).without("authorization").key(key)
+}
+
+#[track_caller]
+fn message(answer: &Answer, status: u16, code: &str) -> String {
+    let error = answer.expect_error(status, code);
+    error["message"].as_str().expect("a message").to_owned()
+}
+
+/// However many come at once, exactly the limit passes: a request takes what it takes before anything waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_thousand_at_once_exactly_the_limit_passes() {
+    let upstream = Upstream::chatting().await;
+    // Nothing of a day's tokens flows back meanwhile. There is room for a hundred requests of 8,000 tokens of answer
+    // and up to 40 of prompt each.
+    let gateway = Gateway::start(&tier(&upstream, json!({"tokens_per_day": 804_000}))).await;
+    let request = chat(json!({"max_tokens": 8000}));
+    let held = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&held);
+    upstream.answer_with(move |_| vec![Step::Gate(Arc::clone(&gate)), script::chat(MODEL).remove(0)]);
+    let mut clients = JoinSet::new();
+    for _ in 0..1000 {
+        let (address, request) = (gateway.address(), request.clone());
+        clients.spawn(async move { Client::connect(address).await.exchange(&request).await });
+    }
+    // Nobody is answered before all that can be refused have been: 900 answers come first.
+    let (mut passed, mut refused) = (0, 0);
+    while let Some(answer) = clients.join_next().await {
+        let answer = answer.expect("no panic");
+        match answer.status {
+            200 => passed += 1,
+            429 => {
+                refused += 1;
+                answer.expect_error(429, "insufficient_quota");
+            }
+            status => panic!("{status}: {}", answer.text()),
+        }
+        if refused == 900 {
+            held.add_permits(1000);
+        }
+    }
+    assert_eq!((passed, refused), (100, 900));
+    assert_eq!(upstream.count(), 100, "who is refused reaches no server");
+    gateway.records(1000).await;
+    let metrics = gateway.metrics().await;
+    for gauge in ["tollgate_tenant_in_flight", "tollgate_tenant_reserved_tokens"] {
+        assert!(metrics.sum(gauge, &[]).abs() < f64::EPSILON, "{gauge} is not 0 again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_of_tenant_key_and_model_all_hold() {
+    let upstream = Upstream::chatting().await;
+    let conf = tier(
+        &upstream,
+        json!({
+            "requests_per_minute": 5,
+            "per_model": [{"model": "test-e*", "requests_per_minute": 1}],
+            "per_key": {"requests_per_minute": 3}
+        }),
+    );
+    let gateway = Gateway::start(&conf).await;
+    let embed = |key| {
+        let body = json!({"model": "test-embed", "input": "x"}).to_string();
+        Request::post("/v1/embeddings", body).key(key)
+    };
+    for (name, request, expected) in [
+        ("first", with_key(KEY, json!({})), None),
+        ("the model's one", embed(KEY), None),
+        (
+            "of the model no more",
+            embed(SECOND_KEY),
+            Some("your organisation and this model: 1 requests per minute"),
+        ),
+        ("the key's last", with_key(KEY, json!({})), None),
+        ("of the key no more", with_key(KEY, json!({})), Some("this API key: 3 requests per minute")),
+        ("another key", with_key(SECOND_KEY, json!({})), None),
+        ("the tenant's last", with_key(SECOND_KEY, json!({})), None),
+        (
+            "of the tenant no more",
+            with_key(SECOND_KEY, json!({})),
+            Some("your organisation: 5 requests per minute"),
+        ),
+    ] {
+        let answer = gateway.exchange(&request).await;
+        let left = answer.head.get("x-ratelimit-remaining-requests");
+        match expected {
+            None => assert_eq!(answer.status, 200, "{name}: {}", answer.text()),
+            Some(words) => {
+                let message = message(&answer, 429, "rate_limit_exceeded");
+                assert!(message.contains(words), "{name}: {message}");
+                assert_eq!(left, Some("0"), "{name}: the tightest limit is told");
+            }
+        }
+        assert!(left.is_some(), "{name}: every answer says what is left");
+    }
+    // So does an answer that takes nothing.
+    let models = gateway.exchange(&Request::get("/v1/models").key(SECOND_KEY)).await;
+    assert_eq!(models.status, 200);
+    assert_eq!(models.head.get("x-ratelimit-limit-requests"), Some("5"));
+    let stranger = gateway.exchange(&chat(json!({})).without("authorization")).await;
+    assert_eq!(stranger.head.get("x-ratelimit-limit-requests"), None, "nobody's limits");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_for_more_than_the_cap_is_refused_or_lowered_in_place() {
+    let upstream = Upstream::chatting().await;
+    let gateway = Gateway::start(&tier(&upstream, json!({"max_tokens": 100, "max_context": 150}))).await;
+    let answer = gateway.chat(json!({"max_tokens": 101})).await;
+    let told = message(&answer, 400, "unsupported_value");
+    assert!(told.contains("101") && told.contains("100"), "{told}");
+    assert_eq!(answer.json()["error"]["param"], "max_tokens");
+    assert_eq!(gateway.chat(json!({"max_completion_tokens": 100})).await.status, 200);
+    let long = "word ".repeat(50);
+    let long = json!({"max_tokens": 100, "messages": [{"role": "user", "content": long}]});
+    let told = message(&gateway.chat(long).await, 400, "context_length_exceeded");
+    assert!(told.contains("150 tokens"), "{told}");
+    assert_eq!(upstream.count(), 1);
+
+    let clamps = json!({"max_tokens": 100, "over_max_tokens": "clamp"});
+    let gateway = Gateway::start(&tier(&upstream, clamps)).await;
+    let body = |caps: &str| {
+        format!(
+            "{{ \"model\" : \"{MODEL}\",{caps} \"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}] , \"x\":1e2}}"
+        )
+    };
+    for (count, (sent, arrives)) in [
+        ("\"max_tokens\" :  5000 ,", "\"max_tokens\" :  100 ,"),
+        (
+            "\"max_tokens\":7,\"max_completion_tokens\":5000,",
+            "\"max_tokens\":7,\"max_completion_tokens\":100,",
+        ),
+        ("\"max_tokens\":100,", "\"max_tokens\":100,"),
+        ("\"max_tokens\":null,", "\"max_tokens\":null,"),
+        ("", ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = Request::post("/v1/chat/completions", body(sent)).key(KEY);
+        assert_eq!(gateway.exchange(&request).await.status, 200);
+        let seen = upstream.request(count + 2).await;
+        assert_eq!(String::from_utf8_lossy(&seen.body), body(arrives));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn budgets_are_charged_exactly_and_say_when_they_are_full_again() {
+    let upstream = Upstream::chatting().await;
+    // Each answer reports 7 and 3 tokens.
+    let gateway = Gateway::start(&tier(&upstream, json!({"tokens_per_day": 35}))).await;
+    for left in [25, 15, 5] {
+        let answer = gateway.chat(json!({"max_tokens": 7})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let now: u64 = gateway
+            .exchange(&Request::get("/v1/models").key(KEY))
+            .await
+            .head
+            .get("x-ratelimit-remaining-tokens")
+            .and_then(|left| left.parse().ok())
+            .expect("tokens are limited");
+        assert_eq!(now, left);
+    }
+    let answer = gateway.chat(json!({"max_tokens": 7})).await;
+    let told = message(&answer, 429, "insufficient_quota");
+    assert_eq!(answer.json()["error"]["type"], "insufficient_quota");
+    assert_eq!(answer.head.get("x-should-retry"), Some("false"));
+    assert!(told.contains("35 tokens per day. It is full again on 20"), "{told}");
+    let seconds: u64 = answer.head.get("retry-after").and_then(|s| s.parse().ok()).expect("a time");
+    assert!(seconds <= 86_400);
+    assert_eq!(upstream.count(), 3);
+
+    // 7 × 0.9 + 3 × 4 µEUR an answer are 18.3; 12 tokens of answer reserve 12 × 21 and the prompt.
+    let gateway = Gateway::start(&tier(&upstream, json!({"eur_per_month": 0.0003}))).await;
+    assert_eq!(gateway.chat(json!({"max_tokens": 12})).await.status, 200);
+    assert_eq!(gateway.chat(json!({"max_tokens": 12})).await.status, 200);
+    let told = message(&gateway.chat(json!({"max_tokens": 13})).await, 429, "insufficient_quota");
+    assert!(told.contains("0.0003 EUR per month") && told.contains("-01 (UTC)"), "{told}");
+    assert_eq!(gateway.chat(json!({"max_tokens": 11})).await.status, 200);
+}
