@@ -14,6 +14,7 @@ pub mod limits;
 pub mod metrics;
 pub mod principals;
 pub mod proxy;
+pub mod queue;
 pub mod record;
 pub mod scanner;
 pub mod server;

@@ -1,5 +1,5 @@
-//! What quotas need beside requests: keys that nobody has used for a while are forgotten. One task, off the request
-//! path.
+//! What limits need beside requests: keys that nobody has used for a while are forgotten, and requests that wait for a
+//! server hear of one that came up again. One task, off the request path.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,9 @@ use crate::state::State;
 
 /// How often one of the shards of keys is swept: each comes up once a minute or so, within which rates fill again.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// How often those who wait for a server are offered what became free unnoticed: a server that is healthy again.
+const DISPATCH_EVERY: Duration = Duration::from_millis(50);
 
 /// The task.
 pub struct Housekeeping {
@@ -29,10 +32,12 @@ impl Housekeeping {
 #[async_trait]
 impl BackgroundService for Housekeeping {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        let mut dispatch = tokio::time::interval(DISPATCH_EVERY);
         loop {
             tokio::select! {
-                _ = tick.tick() => self.state.usages.sweep(self.state.clock()),
+                _ = sweep.tick() => self.state.usages.sweep(self.state.clock()),
+                _ = dispatch.tick() => self.state.queue.dispatch(),
                 _ = shutdown.changed() => return,
             }
         }

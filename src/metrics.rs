@@ -60,6 +60,15 @@ pub struct Metrics {
     tenant_in_flight: GaugeVec,
     tenant_reserved: GaugeVec,
     keys_tracked: IntGauge,
+    /// Waiting for servers.
+    pub queue: QueueMetrics,
+    queue_depth: GaugeVec,
+}
+
+/// Waiting for servers.
+#[derive(Clone)]
+pub struct QueueMetrics {
+    waits: HistogramVec,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -209,6 +218,22 @@ impl Metrics {
                 r,
                 IntGauge::new("tollgate_quota_keys", "Keys whose use of their own limits is remembered.")?,
             )?,
+            queue: QueueMetrics {
+                waits: histogram(
+                    r,
+                    "tollgate_queue_wait_seconds",
+                    "Time that requests waited for a server, by how that ended: served, left, deadline; full for those \
+                     that the queue had no room for.",
+                    &["priority", "outcome"],
+                    DURATION_BUCKETS,
+                )?,
+            },
+            queue_depth: gauges(
+                r,
+                "tollgate_queue_depth",
+                "Requests that wait because every server for their model is full.",
+                &["priority"],
+            )?,
             registry,
         };
         metrics.registry.register(Box::new(metrics.itl.clone()))?;
@@ -293,6 +318,10 @@ impl Metrics {
             self.tenant_in_flight.with_label_values(&[&tenant.name]).set(in_flight as f64);
             self.tenant_reserved.with_label_values(&[&tenant.name]).set(reserved as f64);
         }
+        for class in 0..PRIORITIES.len() as u8 {
+            let depth = state.queue.depth(class) as f64;
+            self.queue_depth.with_label_values(&[PRIORITIES[usize::from(class)]]).set(depth);
+        }
         self.keys_tracked.set(state.usages.len() as i64);
         self.in_flight.set(state.in_flight.load(Ordering::Relaxed) as i64);
         self.records_dropped.set(state.access_log.dropped() as i64);
@@ -302,6 +331,23 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+}
+
+/// Priorities as labels.
+const PRIORITIES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
+impl QueueMetrics {
+    /// Counts one that does not wait any longer.
+    pub fn observe(&self, class: u8, outcome: &str, waited: std::time::Duration) {
+        let priority = PRIORITIES.get(usize::from(class)).copied().unwrap_or("9");
+        self.waits.with_label_values(&[priority, outcome]).observe(waited.as_secs_f64());
+    }
+}
+
+impl std::fmt::Debug for QueueMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("QueueMetrics")
     }
 }
 

@@ -19,6 +19,7 @@ mod refuse;
 mod relay;
 mod request;
 mod scan;
+mod seat;
 mod stream;
 mod strict;
 mod whole;

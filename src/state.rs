@@ -24,6 +24,7 @@ use crate::config::settings::{self, Model, Pool, ScanChange, Settings, Tenant, T
 use crate::histories::Histories;
 use crate::metrics::Metrics;
 use crate::principals::Principals;
+use crate::queue::Queue;
 use crate::servers::Server;
 use crate::store::Store;
 
@@ -287,6 +288,8 @@ pub struct State {
     pub histories: Histories,
     /// What keys have used of their limits.
     pub usages: Usages,
+    /// Requests that wait for a server.
+    pub queue: Arc<Queue>,
     /// When the process started; the origin of every time passed to the filters.
     pub origin: Instant,
     /// Set when the process is about to stop: readiness turns false.
@@ -301,7 +304,9 @@ impl State {
     /// The state of a process that starts with `stages`.
     #[must_use]
     pub fn new(stages: Stages, metrics: Metrics, access_log: AccessLog, store: Store) -> Self {
+        let origin = Instant::now();
         Self {
+            queue: Queue::new(metrics.queue.clone(), origin),
             histories: Histories::new(stages.settings.scan.behaviour.conversations),
             stages: ArcSwap::from_pointee(stages),
             metrics,
@@ -309,7 +314,7 @@ impl State {
             store,
             guessing: Guessing::default(),
             usages: Usages::default(),
-            origin: Instant::now(),
+            origin,
             is_draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             was_ready: AtomicBool::new(false),

@@ -50,6 +50,7 @@ pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Fault
         limits: gateway.limits,
         timeouts: gateway.timeouts,
         auth: gateway.auth?,
+        queue: gateway.queue,
         stream: gateway.stream,
         cors: gateway.cors,
         log: gateway.log,

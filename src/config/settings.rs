@@ -38,6 +38,8 @@ pub struct Settings {
     pub scan: Scan,
     /// The rule packs, compiled.
     pub rules: Rules,
+    /// `tollgate.yaml: queue`.
+    pub queue: Queue,
     /// `tollgate.yaml: stream`.
     pub stream: Stream,
     /// `tollgate.yaml: cors`.
@@ -245,6 +247,15 @@ pub struct Exemption {
     pub until: NaiveDate,
     /// Why.
     pub reason: String,
+}
+
+/// `tollgate.yaml: queue`.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// Requests that may wait for a server; 0 for none.
+    pub length: usize,
+    /// How long one may wait.
+    pub wait: Duration,
 }
 
 /// `tollgate.yaml: stream`.
@@ -551,6 +562,8 @@ pub struct Tier {
     pub max_context: Option<u64>,
     /// How a stream ends at a hard limit.
     pub at_limit: AtLimit,
+    /// Higher goes first when servers are full; 0 to 9.
+    pub priority: u8,
     /// Prompt security for its tenants, where it differs.
     pub scan: Option<ScanChange>,
 }

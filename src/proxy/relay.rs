@@ -16,14 +16,16 @@ use pingora_proxy::Session;
 use tollgate_filters::endpoint::Endpoint;
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::body::{Prompt, UsageRequest, splice};
-use tollgate_filters::request::upstream::balance::{NoServer, Place};
+use tollgate_filters::request::upstream::balance::NoServer;
 use tollgate_filters::response::error::{Fault, UpstreamError, normalise};
 
 use super::answer::{self, Answered};
 use super::ctx::RequestCtx;
 use super::leg::{Gone, Late, Leg, or_gone, within};
 use super::refuse::Stop;
+use super::seat::seat;
 use super::{Gate, headers};
+use crate::queue::Seat;
 use crate::servers::Server;
 use crate::state::WireName;
 
@@ -121,17 +123,18 @@ pub(super) async fn relay(
     // Servers that answered this request with an error of their own.
     let mut rejections = 0;
     loop {
-        let now = ctx.state.now();
-        let place = match model.route.pick(&tried, now) {
-            Ok(place) => place,
+        let seat = match seat(session, ctx, &stages, job.model, &tried).await? {
+            Ok(seat) => seat,
             Err(none) => return Err(exhausted(none, last, rejections, &stages.servers, &job)),
         };
-        let server = Arc::clone(&stages.servers[place.server]);
+        let (candidate, index) = seat.position();
+        let server = Arc::clone(&stages.servers[index]);
         let is_repeat = std::mem::take(&mut is_stale);
         if tried.is_empty() && !is_repeat {
             gate.budget.earn(server.pool.retry.budget_percent);
         } else if !is_repeat {
-            let is_allowed = tried.len() < server.pool.retry.attempts as usize && gate.budget.spend(now);
+            let is_allowed =
+                tried.len() < server.pool.retry.attempts as usize && gate.budget.spend(ctx.state.now());
             if !is_allowed {
                 return Err(exhausted(NoServer::NoneUp, last, rejections, &stages.servers, &job));
             }
@@ -139,9 +142,8 @@ pub(super) async fn relay(
         }
         ctx.record.attempts += 1;
         ctx.record.server.clone_from(&server.upstream.name);
-        let index = place.server;
-        let served_as = &model.served_as[place.candidate];
-        let ended = Box::pin(attempt(gate, session, ctx, &job, &server, place, served_as)).await;
+        let served_as = &model.served_as[candidate];
+        let ended = Box::pin(attempt(gate, session, ctx, &job, &server, seat, served_as)).await;
         count(ctx, &server, &ended);
         match ended {
             Ended::Answered(answered) => {
@@ -178,7 +180,7 @@ async fn attempt(
     ctx: &mut RequestCtx,
     job: &Job,
     server: &Arc<Server>,
-    place: Place,
+    seat: Seat,
     served_as: &WireName,
 ) -> Ended {
     // What it needs until the head must not stay for as long as the stream.
@@ -186,7 +188,7 @@ async fn attempt(
         Ok((leg, head)) => {
             // The place on the server is held until the last byte.
             let ended = answer::relay(session, ctx, job, server, leg, head).await;
-            drop(place);
+            drop(seat);
             ended
         }
         Err(ended) => ended,

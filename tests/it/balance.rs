@@ -79,7 +79,8 @@ async fn a_full_server_is_passed_over_and_a_full_pool_says_so() {
     let servers = [Upstream::start(hold.clone()).await, Upstream::start(hold).await];
     let conf = Conf::new()
         .server_with(servers[0].address, json!({"max_in_flight": 2}))
-        .server_with(servers[1].address, json!({"max_in_flight": 2}));
+        .server_with(servers[1].address, json!({"max_in_flight": 2}))
+        .set("tollgate.queue.length", 0);
     let gateway = Gateway::start(&conf).await;
     let mut waiting = Vec::new();
     for _ in 0..4 {

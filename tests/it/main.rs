@@ -24,6 +24,7 @@ mod fidelity;
 mod forms;
 mod harness_itself;
 mod meter;
+mod queue;
 mod quota;
 mod relay;
 mod reload;

@@ -3,3 +3,4 @@
 pub mod balance;
 pub mod budget;
 pub mod health;
+pub mod queue;

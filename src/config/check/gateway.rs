@@ -9,8 +9,8 @@ use crate::config::kind::Listed;
 use crate::config::schema::gateway as schema;
 use crate::config::secret::Sources;
 use crate::config::settings::{
-    AccessLog, Admin, Auth, Cors, Limits, Listener, Log, Reload, Scan, Server, Storage, Stream, Telemetry,
-    Timeouts, TlsFiles,
+    AccessLog, Admin, Auth, Cors, Limits, Listener, Log, Queue, Reload, Scan, Server, Storage, Stream,
+    Telemetry, Timeouts, TlsFiles,
 };
 
 /// What `tollgate.yaml` means; `None` for what was refused.
@@ -21,6 +21,7 @@ pub(super) struct Gateway {
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     pub(super) auth: Option<Auth>,
+    pub(super) queue: Queue,
     pub(super) stream: Stream,
     pub(super) cors: Cors,
     pub(super) log: Log,
@@ -48,6 +49,7 @@ pub(super) fn settings(file: schema::GatewayFile, sources: &Sources<'_>, faults:
         limits: limits(&file.limits.value),
         timeouts: timeouts(&file.timeouts.value),
         auth,
+        queue: Queue { length: size(file.queue.value.length.value), wait: millis(&file.queue.value.wait_ms) },
         stream: Stream {
             keepalive_comment: Some(millis(&stream.keepalive_comment_ms))
                 .filter(|silence| !silence.is_zero()),

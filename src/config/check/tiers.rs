@@ -33,6 +33,8 @@ pub(super) fn tiers(list: Listed<schema::Tier>, catalogue: Option<&Names>, fault
             over_max_tokens: tier.over_max_tokens.value,
             max_context: tier.max_context.value,
             at_limit: tier.at_limit.value,
+            // At most 9.
+            priority: tier.priority.value as u8,
             scan: scan::change(tier.scan.value, faults),
         });
     }

@@ -14,9 +14,9 @@ use tollgate_filters::request::scan::policy::{Mode, Policy};
 use crate::calendar;
 use crate::config::settings::{
     AccessLog, AccessLogTarget, Admin, ApiKey, AtLimit, Auth, Behaviour, Cors, Engine, Exemption, Health,
-    Limits, Listener, Log, Model, OverBudget, OverCap, Passive, Pool, PostgresTls, Prices, Probe, Reload,
-    Retry, Rules, Scan, ScanChange, Secret, ServedModel, Server, Settings, Storage, StoragePlace, Stream,
-    Telemetry, Tenant, Tier, Timeouts, TlsFiles, Upstream, UpstreamTimeouts, UpstreamTls,
+    Limits, Listener, Log, Model, OverBudget, OverCap, Passive, Pool, PostgresTls, Prices, Probe, Queue,
+    Reload, Retry, Rules, Scan, ScanChange, Secret, ServedModel, Server, Settings, Storage, StoragePlace,
+    Stream, Telemetry, Tenant, Tier, Timeouts, TlsFiles, Upstream, UpstreamTimeouts, UpstreamTls,
 };
 
 /// A part of the settings.
@@ -48,6 +48,7 @@ pub(super) fn of(settings: &Settings) -> Tree {
         auth,
         scan,
         rules,
+        queue,
         stream,
         cors,
         log,
@@ -73,6 +74,7 @@ pub(super) fn of(settings: &Settings) -> Tree {
         auth: of_auth(auth),
         scan: of_scan(scan),
         rules: of_rules(rules),
+        queue: of_queue(queue),
         stream: of_stream(stream),
         cors: map! { allow_origins: value(allow_origins) },
         log: map! { level: value(level.to_string().to_ascii_lowercase()) },
@@ -248,6 +250,11 @@ fn mode_name(mode: Mode) -> &'static str {
         Mode::Flag => "flag",
         Mode::Block => "block",
     }
+}
+
+fn of_queue(queue: &Queue) -> Tree {
+    let Queue { length, wait } = queue;
+    map! { length: value(length), wait_ms: millis(*wait) }
 }
 
 fn of_stream(stream: &Stream) -> Tree {
@@ -436,6 +443,7 @@ fn of_tier(tier: &Tier) -> Tree {
         over_max_tokens,
         max_context,
         at_limit,
+        priority,
         scan,
     } = tier;
     let mut keys = vec![("name", value(name))];
@@ -455,6 +463,7 @@ fn of_tier(tier: &Tier) -> Tree {
         ("over_max_tokens", value(over_max_tokens)),
         ("max_context", value(max_context)),
         ("at_limit", value(at_limit)),
+        ("priority", value(priority)),
         ("scan", of_change(scan.as_ref())),
     ]);
     Tree::Map(keys)

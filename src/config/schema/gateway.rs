@@ -27,6 +27,8 @@ section! {
         auth: Tried<Auth> = required;
         /// What is done about prompts that attack.
         scan: super::scan::Scan = "{}";
+        /// Requests that wait because every server for their model is full.
+        queue: Queue = "{}";
         /// How event streams are kept alive.
         stream: Stream = "{}";
         /// Calls from web pages.
@@ -136,6 +138,17 @@ section! {
         failures_per_minute: Whole<0, 1_000_000> = "10";
         /// The longest such delay.
         failure_delay_max_ms: Millis = "2000";
+    }
+}
+
+section! {
+    /// Waiting for a server. Only servers with `max_in_flight` can be full.
+    Queue {
+        /// Requests that may wait, over all models; 0 refuses at once. When it is full, those of the lowest priority go,
+        /// and of the tenant that has most waiting.
+        length: Whole<0, 1_000_000> = "1000";
+        /// How long one may wait before it is refused with 503 `overloaded`.
+        wait_ms: SomeMillis = "10000";
     }
 }
 

@@ -86,6 +86,9 @@ limited! {
         /// How a stream ends that a budget, or `max_tokens`, cuts: `length` as if the model had reached its cap, `error`
         /// with an error event.
         at_limit: AtLimitName = "length";
+        /// Who goes first when servers are full, and who is sent away last: requests of a higher priority before those of a
+        /// lower one. Tenants of the same priority take turns.
+        priority: Whole<0, 9> = "5";
         /// Prompt security for tenants of this tier, where it differs.
         scan: Maybe<ScanChange> = absent "as tollgate.yaml and the model say";
     }

@@ -103,6 +103,12 @@ impl<T> FairQueue<T> {
         None
     }
 
+    /// Whether there is one like this among those who wait.
+    pub fn any(&self, mut is_it: impl FnMut(&T) -> bool) -> bool {
+        let lines = self.classes.values().flatten();
+        lines.flat_map(|line| &line.waiting).any(|(_, waiter)| is_it(waiter))
+    }
+
     /// How many wait in a class.
     #[must_use]
     pub fn waiting(&self, class: u8) -> usize {
