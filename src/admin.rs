@@ -1,7 +1,11 @@
-//! Health, readiness and metrics, on a listener of their own that clients cannot reach.
+//! Health, readiness, metrics and `/admin/v1`, on a listener of their own that clients cannot reach. The first three are
+//! open to whoever reaches it; `/admin/v1` (`api.rs`) asks for a token.
+
+mod api;
+mod keys;
+mod status;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
@@ -35,26 +39,15 @@ impl Admin {
                 }
             },
             _ => {
-                let known = b"{\"error\":\"unknown path; known: /healthz, /readyz, /metrics\"}";
+                let known = b"{\"error\":\"unknown path; known: /healthz, /readyz, /metrics, /admin/v1\"}";
                 (StatusCode::NOT_FOUND, JSON, known.to_vec())
             }
         }
     }
 
     fn readiness(&self) -> (StatusCode, &'static str, Vec<u8>) {
-        use tollgate_filters::request::upstream::health::Standing;
-        let stages = self.state.stages.load();
-        let now = self.state.now();
-        let up = stages.servers.iter().filter(|server| server.load.health.standing(now) != Standing::Down);
-        let body = serde_json::json!({
-            "ready": self.state.is_ready(),
-            "draining": self.state.is_draining.load(Ordering::Relaxed),
-            // Not a reason to send traffic elsewhere: requests are served without it.
-            "store": {"up": self.state.store.status().is_up(), "kind": stages.settings.storage.place.kind()},
-            "servers": {"up": up.count(), "total": stages.servers.len()},
-        });
         let status = if self.state.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        (status, "application/json", body.to_string().into_bytes())
+        (status, "application/json", status::readiness(&self.state).to_string().into_bytes())
     }
 }
 
@@ -62,6 +55,9 @@ impl Admin {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
+        if api::is_at(request.uri.path()) {
+            return made(Box::pin(api::answer(&self.state, session)).await);
+        }
         let (status, kind, body) = if matches!(request.method, Method::GET | Method::HEAD) {
             self.answer(request.uri.path())
         } else {
@@ -74,4 +70,27 @@ impl ServeHttp for Admin {
         response.headers_mut().insert(header::CONTENT_LENGTH, header::HeaderValue::from(body.len()));
         response
     }
+}
+
+/// An answer of `/admin/v1`. Nothing on the way keeps it: some hold a secret.
+fn made(answer: api::Answer) -> Response<Vec<u8>> {
+    let (status, json, allow) = match answer {
+        Ok((status, json)) => (status, json, None),
+        Err(error) => (error.status, api::error_json(&error), error.allow),
+    };
+    let body = json.to_string().into_bytes();
+    let length = body.len();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    fields.insert(header::CONTENT_LENGTH, header::HeaderValue::from(length));
+    fields.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    if status == StatusCode::UNAUTHORIZED {
+        fields.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+    }
+    if let Some(allow) = allow {
+        fields.insert(header::ALLOW, header::HeaderValue::from_static(allow));
+    }
+    response
 }

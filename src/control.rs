@@ -22,7 +22,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::config::{self, Settings};
 use crate::scanner;
-use crate::state::{Stages, State};
+use crate::state::State;
 use crate::tls::{self, Certificate, TlsError};
 
 /// How often is looked whether the last request has ended.
@@ -176,7 +176,8 @@ impl Control {
         let changes = config::diff(&before.settings, &settings);
         log::set_max_level(settings.log.level);
         self.state.access_log.reopen(&settings.access_log);
-        self.state.stages.store(Arc::new(Stages::build(settings, Some(&before))));
+        self.state.replace(settings);
+        self.state.keys.survey(&self.state.stages.load());
         metrics.reloads.with_label_values(&["ok"]).inc();
         metrics.reloaded_at.set(seconds_since_1970());
         match changes.len() {

@@ -24,7 +24,7 @@ enum Command {
     Run(cli::run::RunArgs),
     /// Validate the configuration and print what is meant by it.
     Check(cli::check::CheckArgs),
-    /// Make API keys.
+    /// Make, list, rotate and end API keys.
     Key(cli::key::KeyArgs),
     /// Scan prompts from standard input.
     Scan(cli::scan::ScanArgs),

@@ -3,6 +3,8 @@
 //! gaps between tokens are collected in the request and added as a whole, so that no event touches a shared
 //! cache line.
 
+mod keys;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +15,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use self::keys::KeyGauges;
 use crate::record::Record;
 use crate::state::State;
 
@@ -46,6 +49,11 @@ pub struct Metrics {
     pub connections_refused: IntCounterVec,
     /// Requests under a secret that a rotation has replaced.
     pub previous_secrets: IntCounterVec,
+    /// Secrets made on schedule.
+    pub key_rotations: IntCounter,
+    /// Events by whether they were taken.
+    pub webhooks: IntCounterVec,
+    keys: KeyGauges,
     /// Reloads by result.
     pub reloads: IntCounterVec,
     /// When a configuration was last taken, seconds since 1970.
@@ -166,6 +174,20 @@ impl Metrics {
                 "Requests under a secret that a rotation has replaced, which will stop working.",
                 &["tenant"],
             )?,
+            key_rotations: registered(
+                r,
+                IntCounter::new(
+                    "tollgate_key_rotations_total",
+                    "Secrets of keys that were made on schedule.",
+                )?,
+            )?,
+            webhooks: counter(
+                r,
+                "tollgate_webhooks_total",
+                "Events by whether the webhook took them: ok, failed.",
+                &["result"],
+            )?,
+            keys: KeyGauges::new(r)?,
             reloads: counter(r, "tollgate_config_reloads_total", "Reloads by result.", &["result"])?,
             reloaded_at: registered(
                 r,
@@ -328,6 +350,7 @@ impl Metrics {
         let store = state.store.status();
         self.store_up.set(i64::from(store.is_up()));
         self.store_errors.set(i64::try_from(store.errors()).unwrap_or(i64::MAX));
+        self.keys.set(state);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -26,6 +26,9 @@ use crate::admin::Admin;
 use crate::config::settings::{Listener, Settings};
 use crate::control::{Control, Leave, StopSignal, say, seconds_since_1970};
 use crate::health::HealthChecks;
+use crate::keys::Keys;
+use crate::keys::rotation::Rotations;
+use crate::keys::sync::KeySync;
 use crate::limits::Housekeeping;
 use crate::metrics::Metrics;
 use crate::proxy::Gate;
@@ -70,18 +73,24 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
         .map_err(|error| StartError::new("the access log cannot be opened", &error))?;
     let metrics = Metrics::new().map_err(|error| StartError::new("metrics", &error))?;
     metrics.reloaded_at.set(seconds_since_1970());
-    let store = Store::start(&settings.storage)
+    let store = Store::start("store", &settings.storage)
         .map_err(|error| StartError::new("the store's thread cannot be started", &error))?;
     if !store.status().wait_for_first_try(settings.storage.start_timeout) {
         log::warn!("serving without the store until it answers");
     }
-    let state = Arc::new(State::new(Stages::build(settings.clone(), None), metrics, access_log, store));
+    let keys = Keys::start(&settings.storage)
+        .map_err(|error| StartError::new("the thread of keys cannot be started", &error))?;
+    let stages = Stages::build(settings.clone(), None);
+    let state = Arc::new(State::new(stages, metrics, access_log, store, keys));
+    state.keys.load(&state, settings.storage.start_timeout);
     let options = Opt { upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(options, server_conf(&settings));
     let conf = Arc::clone(&server.configuration);
     server.bootstrap();
     let certificates = add_listeners(&mut server, &conf, &state, &settings, upgrade)?;
     server.add_service(background_service("health checks", HealthChecks::new(Arc::clone(&state))));
+    server.add_service(background_service("keys", KeySync::new(Arc::clone(&state))));
+    server.add_service(background_service("key rotation", Rotations::new(Arc::clone(&state))));
     server.add_service(background_service("limits", Housekeeping::new(Arc::clone(&state))));
 
     // Each carries one message in a process's life.

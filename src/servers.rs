@@ -151,7 +151,7 @@ impl Server {
 
 /// The authorities in a PEM file. The file was checked when the configuration was; should it have gone since,
 /// no authority is trusted and connections fail, which is the safe side.
-fn read_authorities(path: &std::path::Path) -> Option<Arc<CaType>> {
+pub(crate) fn read_authorities(path: &std::path::Path) -> Option<Arc<CaType>> {
     use pingora_core::utils::tls::{WrappedX509, parse_x509};
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;

@@ -22,6 +22,7 @@ use tollgate_filters::units::Day;
 use crate::access_log::AccessLog;
 use crate::config::settings::{self, Model, Pool, ScanChange, Settings, Tenant, Tier};
 use crate::histories::Histories;
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::principals::Principals;
 use crate::queue::Queue;
@@ -35,6 +36,8 @@ pub struct Stages {
     pub settings: Settings,
     /// Credential → principal.
     pub keyring: Keyring,
+    /// What the terms of a key mean.
+    pub principals: Principals,
     /// Name → model.
     pub catalogue: Catalogue,
     /// For each model of the catalogue, where it is served.
@@ -159,14 +162,15 @@ impl Stages {
                     .map_or_else(Arc::default, |usage| Arc::clone(usage)),
             })
             .collect();
-        let keyring = keyring(&settings, before.map(|before| &before.keyring));
+        let principals = Principals::new(&settings);
+        let keyring = keyring(&settings, &principals, before.map(|before| &before.keyring));
         let policies = settings.tenants.iter().map(|tenant| Policies::build(&settings, tenant)).collect();
         let rules_of = |plan: &Plan| settings.models.iter().map(|model| plan.rule_for(&model.name)).collect();
         let rules = settings.tiers.iter();
         let rules =
             rules.map(|tier| TierRules { whole: rules_of(&tier.plan), per_key: rules_of(&tier.key_plan) });
         let rules = rules.collect();
-        Self { keyring, catalogue, models, servers, tenants, rules, policies, settings }
+        Self { keyring, principals, catalogue, models, servers, tenants, rules, policies, settings }
     }
 
     /// The tier on whose terms a principal asks: its key's own, or its tenant's.
@@ -198,8 +202,7 @@ impl Stages {
 }
 
 /// The keys that the configuration declares, and those of the store under it.
-fn keyring(settings: &Settings, before: Option<&Keyring>) -> Keyring {
-    let principals = Principals::new(settings);
+fn keyring(settings: &Settings, principals: &Principals, before: Option<&Keyring>) -> Keyring {
     let declared = settings.tenants.iter().flat_map(|tenant| {
         let keys = tenant.keys.iter().map(|key| principals.declare(tenant, key));
         keys.collect::<Vec<_>>()
@@ -282,6 +285,8 @@ pub struct State {
     pub access_log: AccessLog,
     /// Where keys and usage are kept.
     pub store: Store,
+    /// The keys of the store.
+    pub keys: Keys,
     /// Wrong keys by source address.
     pub guessing: Guessing,
     /// What conversations have left behind.
@@ -303,7 +308,7 @@ pub struct State {
 impl State {
     /// The state of a process that starts with `stages`.
     #[must_use]
-    pub fn new(stages: Stages, metrics: Metrics, access_log: AccessLog, store: Store) -> Self {
+    pub fn new(stages: Stages, metrics: Metrics, access_log: AccessLog, store: Store, keys: Keys) -> Self {
         let origin = Instant::now();
         Self {
             queue: Queue::new(metrics.queue.clone(), origin),
@@ -312,6 +317,7 @@ impl State {
             metrics,
             access_log,
             store,
+            keys,
             guessing: Guessing::default(),
             usages: Usages::default(),
             origin,
@@ -319,6 +325,14 @@ impl State {
             in_flight: AtomicUsize::new(0),
             was_ready: AtomicBool::new(false),
         }
+    }
+
+    /// Puts another configuration in force, with the keys that are known; gives the one before.
+    pub fn replace(&self, settings: Settings) -> Arc<Stages> {
+        let _held = self.keys.hold();
+        let before = self.stages.load_full();
+        self.stages.store(Arc::new(Stages::build(settings, Some(&before))));
+        before
     }
 
     /// Time since the process started.

@@ -13,6 +13,7 @@
 //! read by the same code everywhere.
 
 mod connection;
+pub mod keys;
 mod migrations;
 mod postgres;
 mod sqlite;
@@ -65,7 +66,8 @@ impl std::error::Error for StoreError {}
 
 type Job = Box<dyn FnOnce(Result<&mut Connection, &StoreError>) -> Result<(), StoreError> + Send>;
 
-/// The way to the store for everything but the ledger, which has a connection of its own.
+/// A way to the store with a connection of its own. Keys have one, so that a revocation never waits for a report; the
+/// ledger has its own, too.
 #[derive(Debug)]
 pub struct Store {
     jobs: SyncSender<Job>,
@@ -125,16 +127,17 @@ impl Status {
 }
 
 impl Store {
-    /// Starts the thread, which connects and brings the tables up to date.
+    /// Starts the thread, called `name` in the log, which connects and brings the tables up to date.
     ///
     /// # Errors
     /// If the thread cannot be started. A store that is away is no error.
-    pub fn start(settings: &Storage) -> std::io::Result<Self> {
+    pub fn start(name: &'static str, settings: &Storage) -> std::io::Result<Self> {
         let (jobs, waiting) = sync_channel(QUEUE);
         let status = Arc::<Status>::default();
-        let keeper = Keeper { settings: settings.clone(), status: Arc::clone(&status), connection: None };
+        let keeper =
+            Keeper { name, settings: settings.clone(), status: Arc::clone(&status), connection: None };
         let run = move || keeper.run(&waiting);
-        std::thread::Builder::new().name("store".to_owned()).spawn(run)?;
+        std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
         Ok(Self { jobs, status, patience: settings.connect_timeout + settings.statement_timeout })
     }
 
@@ -175,6 +178,7 @@ impl Store {
 
 /// Keeps the connection.
 struct Keeper {
+    name: &'static str,
     settings: Storage,
     status: Arc<Status>,
     connection: Option<Connection>,
@@ -189,11 +193,11 @@ impl Keeper {
                 match Connection::open(&self.settings) {
                     Ok(connection) => {
                         self.connection = Some(connection);
-                        self.status.note("store", Ok(()));
+                        self.status.note(self.name, Ok(()));
                         backoff = Backoff::default();
                     }
                     Err(error) => {
-                        self.status.note("store", Err(&away(&error)));
+                        self.status.note(self.name, Err(&away(&error)));
                         why = away(&error);
                         backoff.failed();
                     }
@@ -206,7 +210,7 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             if self.connection.is_some() {
-                self.status.note("store", outcome.as_ref().copied());
+                self.status.note(self.name, outcome.as_ref().copied());
                 if let Err(error @ StoreError::Away(_)) = outcome {
                     (self.connection, why) = (None, error);
                 }

@@ -52,6 +52,12 @@ impl EndpointSet {
         Self(endpoints.into_iter().fold(0, |set, endpoint| set | 1 << endpoint as u32))
     }
 
+    /// The labels that stand for these endpoints; see [`Endpoint::called`].
+    pub fn labels(self) -> impl Iterator<Item = &'static str> {
+        let listed = Endpoint::KEYED.into_iter().filter(|endpoint| *endpoint != Endpoint::Model);
+        listed.filter(move |endpoint| self.contains(*endpoint)).map(Endpoint::label)
+    }
+
     /// Whether `endpoint` is one of them.
     #[must_use]
     pub fn contains(self, endpoint: Endpoint) -> bool {
@@ -243,6 +249,7 @@ mod tests {
             assert_eq!(set.contains(endpoint), expected, "{endpoint:?}");
             assert!(EndpointSet::ALL.contains(endpoint));
         }
+        assert_eq!(set.labels().collect::<Vec<_>>(), ["chat_completions", "models"]);
         for label in ["", "model", "health", "chat", "CHAT_COMPLETIONS"] {
             assert_eq!(Endpoint::called(label).count(), 0, "{label}");
         }

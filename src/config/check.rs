@@ -4,6 +4,7 @@
 
 mod catalogue;
 mod gateway;
+mod keys;
 mod pem;
 mod scan;
 mod storage;
@@ -50,6 +51,7 @@ pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Fault
         limits: gateway.limits,
         timeouts: gateway.timeouts,
         auth: gateway.auth?,
+        keys: gateway.keys,
         queue: gateway.queue,
         stream: gateway.stream,
         cors: gateway.cors,

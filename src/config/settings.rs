@@ -1,6 +1,7 @@
 //! What the operator meant: every value checked, every default filled in, every secret read. Plain data:
 //! the rooms that use it build their tables from it. Nothing here remembers the text it came from.
 
+mod keys;
 mod storage;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use tollgate_filters::request::scan::policy::{Mode, Policy};
 use tollgate_filters::request::scan::scanner::Scanner;
 use tollgate_filters::units::Moment;
 
+pub use keys::{Admin, AdminToken, Keys, Role, WebUrl, Webhook};
 pub use storage::{PostgresTls, Storage, StoragePlace};
 
 /// The whole configuration, valid as a whole.
@@ -34,6 +36,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// `tollgate.yaml: auth`.
     pub auth: Auth,
+    /// `tollgate.yaml: keys`.
+    pub keys: Keys,
     /// `tollgate.yaml: scan`.
     pub scan: Scan,
     /// The rule packs, compiled.
@@ -121,13 +125,6 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// PEM private key.
     pub key: PathBuf,
-}
-
-/// `tollgate.yaml: admin`.
-#[derive(Debug, Clone)]
-pub struct Admin {
-    /// Loopback unless the operator says otherwise.
-    pub address: SocketAddr,
 }
 
 /// `tollgate.yaml: limits`. Zero means no limit only where said.

@@ -293,7 +293,7 @@ fn a_difference_is_told_by_key_path() {
             "tollgate.yaml",
             "listeners: [{address: '127.0.0.1:0', cleartext: true}]\nauth: {pepper: env:KEY}\nadmin: off\n",
             &[
-                "admin: {address: \"127.0.0.1:9090\"} → off",
+                "admin: {address: \"127.0.0.1:9090\", tokens: []} → off",
                 "auth.pepper: changed",
                 "tenants[n].keys[demo].hash: changed",
             ],

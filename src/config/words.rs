@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use chrono::NaiveDate;
 use serde_json::{Value as Json, json};
-use tollgate_filters::endpoint::Endpoint;
+use tollgate_filters::endpoint::{Endpoint, EndpointSet};
 use tollgate_filters::request::auth::Network;
 use tollgate_filters::units::Moment;
 
 use super::fault::{Faults, Place};
 use super::kind::{Kind, Shape, Word, choice};
 use super::node::{Node, Value};
-use super::settings::{AccessLogTarget, Engine};
+use super::settings::{AccessLogTarget, Engine, WebUrl};
 use crate::calendar;
 
 /// No upper bound: the largest whole number that YAML readers agree on.
@@ -258,6 +258,11 @@ word! {
     }
 }
 word! {
+    /// Where something is posted to.
+    WebAddress -> WebUrl, "an http or https URL without user name, such as https://hooks.example/tollgate",
+    { "pattern": "^https?://[A-Za-z0-9._:\\[\\]-]+(/[!-~]*)?$" }, web_url
+}
+word! {
     /// A web origin (RFC 6454): what a browser sends as `Origin`.
     Origin -> String, "`*` or an origin such as https://app.example:8443, without path or final slash",
     { "pattern": "^(\\*|https?://[A-Za-z0-9.:\\[\\]-]+)$" },
@@ -331,8 +336,26 @@ fn is_host(host: &str) -> bool {
 
 /// What a list of endpoints can hold.
 pub(crate) fn endpoint_labels() -> Vec<&'static str> {
-    // `model` goes with `models`.
-    Endpoint::KEYED.into_iter().filter(|endpoint| *endpoint != Endpoint::Model).map(Endpoint::label).collect()
+    EndpointSet::ALL.labels().collect()
+}
+
+fn web_url(text: &str) -> Option<WebUrl> {
+    let (scheme, rest) = text.split_once("://")?;
+    let is_tls = match scheme {
+        "https" => true,
+        "http" => false,
+        _ => return None,
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let path = if path.is_empty() { "/" } else { path };
+    let usual = if is_tls { 443 } else { 80 };
+    let (host, port) = host_port(authority).or_else(|| host_port(&format!("{authority}:{usual}")))?;
+    path.bytes().all(|byte| byte.is_ascii_graphic()).then(|| WebUrl {
+        is_tls,
+        host,
+        port,
+        path: path.to_owned(),
+    })
 }
 
 fn is_origin(text: &str) -> bool {

@@ -21,7 +21,10 @@ struct Step {
 }
 
 /// Every step, in order.
-const STEPS: &[Step] = &[Step { number: 1, name: "usage", sql: include_str!("migrations/0001_usage.sql") }];
+const STEPS: &[Step] = &[
+    Step { number: 1, name: "usage", sql: include_str!("migrations/0001_usage.sql") },
+    Step { number: 2, name: "keys", sql: include_str!("migrations/0002_keys.sql") },
+];
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_steps (
     number BIGINT PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, applied_ms BIGINT NOT NULL)";

@@ -46,6 +46,8 @@ pub struct Key {
     pub expires: Option<Moment>,
     used: AtomicU64,
     previous_used: AtomicU64,
+    /// The `used` that the store knows.
+    saved: AtomicU64,
 }
 
 impl Key {
@@ -57,7 +59,8 @@ impl Key {
         previous: Option<(KeyHash, Moment)>,
         expires: Option<Moment>,
     ) -> Self {
-        Self { id, hash, previous, expires, used: AtomicU64::new(0), previous_used: AtomicU64::new(0) }
+        let never = || AtomicU64::new(0);
+        Self { id, hash, previous, expires, used: never(), previous_used: never(), saved: never() }
     }
 
     /// When it was last used: with either secret, and with the previous one. The zero moment is never.
@@ -70,6 +73,18 @@ impl Key {
     pub fn note_use(&self, used: Moment, previous_used: Moment) {
         self.used.fetch_max(used.0, Ordering::Relaxed);
         self.previous_used.fetch_max(previous_used.0, Ordering::Relaxed);
+    }
+
+    /// What [`Self::used`] gives, if the key was used since it was last marked as saved.
+    #[must_use]
+    pub fn unsaved(&self) -> Option<(Moment, Moment)> {
+        let used = self.used();
+        (used.0.0 > self.saved.load(Ordering::Relaxed)).then_some(used)
+    }
+
+    /// Notes that uses up to this one are known to the store.
+    pub fn mark_saved(&self, used: Moment) {
+        self.saved.fetch_max(used.0, Ordering::Relaxed);
     }
 
     /// Whether a secret with this hash works at `now`: `Some(true)` for the one that a rotation replaced. All

@@ -9,7 +9,7 @@ use crate::config::kind::Listed;
 use crate::config::schema::gateway as schema;
 use crate::config::secret::Sources;
 use crate::config::settings::{
-    AccessLog, Admin, Auth, Cors, Limits, Listener, Log, Queue, Reload, Scan, Server, Storage, Stream,
+    AccessLog, Admin, Auth, Cors, Keys, Limits, Listener, Log, Queue, Reload, Scan, Server, Storage, Stream,
     Telemetry, Timeouts, TlsFiles,
 };
 
@@ -21,6 +21,7 @@ pub(super) struct Gateway {
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     pub(super) auth: Option<Auth>,
+    pub(super) keys: Keys,
     pub(super) queue: Queue,
     pub(super) stream: Stream,
     pub(super) cors: Cors,
@@ -45,10 +46,11 @@ pub(super) fn settings(file: schema::GatewayFile, sources: &Sources<'_>, faults:
     Gateway {
         server: server(&file.server.value),
         listeners,
-        admin: file.admin.value.map(|admin| Admin { address: admin.address.value }),
+        admin: file.admin.value.map(|admin| super::keys::admin(admin, sources, faults)),
         limits: limits(&file.limits.value),
         timeouts: timeouts(&file.timeouts.value),
         auth,
+        keys: super::keys::keys(file.keys.value, sources, faults),
         queue: Queue { length: size(file.queue.value.length.value), wait: millis(&file.queue.value.wait_ms) },
         stream: Stream {
             keepalive_comment: Some(millis(&stream.keepalive_comment_ms))

@@ -13,10 +13,10 @@ use tollgate_filters::request::scan::policy::{Mode, Policy};
 
 use crate::calendar;
 use crate::config::settings::{
-    AccessLog, AccessLogTarget, Admin, ApiKey, AtLimit, Auth, Behaviour, Cors, Engine, Exemption, Health,
-    Limits, Listener, Log, Model, OverBudget, OverCap, Passive, Pool, PostgresTls, Prices, Probe, Queue,
-    Reload, Retry, Rules, Scan, ScanChange, Secret, ServedModel, Server, Settings, Storage, StoragePlace,
-    Stream, Telemetry, Tenant, Tier, Timeouts, TlsFiles, Upstream, UpstreamTimeouts, UpstreamTls,
+    AccessLog, AccessLogTarget, ApiKey, AtLimit, Auth, Behaviour, Cors, Engine, Exemption, Health, Limits,
+    Listener, Log, Model, OverBudget, OverCap, Passive, Pool, PostgresTls, Prices, Probe, Queue, Reload,
+    Retry, Rules, Scan, ScanChange, Secret, ServedModel, Server, Settings, Storage, StoragePlace, Stream,
+    Telemetry, Tenant, Tier, Timeouts, TlsFiles, Upstream, UpstreamTimeouts, UpstreamTls,
 };
 
 /// A part of the settings.
@@ -37,6 +37,8 @@ macro_rules! map {
     };
 }
 
+mod keys;
+
 /// The whole tree.
 pub(super) fn of(settings: &Settings) -> Tree {
     let Settings {
@@ -46,6 +48,7 @@ pub(super) fn of(settings: &Settings) -> Tree {
         limits,
         timeouts,
         auth,
+        keys,
         scan,
         rules,
         queue,
@@ -68,10 +71,11 @@ pub(super) fn of(settings: &Settings) -> Tree {
     map! {
         server: of_server(server),
         listeners: list(listeners, |listener| listener.address.to_string(), of_listener),
-        admin: admin.as_ref().map_or(value("off"), |Admin { address }| map! { address: value(address.to_string()) }),
+        admin: admin.as_ref().map_or(value("off"), keys::of_admin),
         limits: of_limits(limits),
         timeouts: of_timeouts(timeouts),
         auth: of_auth(auth),
+        keys: keys::of_keys(keys),
         scan: of_scan(scan),
         rules: of_rules(rules),
         queue: of_queue(queue),

@@ -18,13 +18,15 @@ section! {
         /// Where clients connect; at least one.
         listeners: Tried<List<Listener>> = required;
         /// Metrics, health and operator endpoints, on a listener of their own; `off` for none.
-        admin: OrOff<Admin> = "{}";
+        admin: OrOff<super::keys::Admin> = "{}";
         /// Bounds on what one client can make the gateway hold.
         limits: Limits = "{}";
         /// Deadlines on the client's side.
         timeouts: Timeouts = "{}";
         /// How API keys are checked.
         auth: Tried<Auth> = required;
+        /// API keys in the store: `tollgate key` and `/admin/v1/keys`.
+        keys: super::keys::Keys = "{}";
         /// What is done about prompts that attack.
         scan: super::scan::Scan = "{}";
         /// Requests that wait because every server for their model is full.
@@ -84,14 +86,6 @@ section! {
         certificate: InputFile = required;
         /// PEM file with the private key; relative to the directory of this file.
         key: InputFile = required;
-    }
-}
-
-section! {
-    /// The admin listener.
-    Admin {
-        /// Address and port. It has no TLS: keep it on loopback or on a network of its own.
-        address: ListenAddress = "127.0.0.1:9090";
     }
 }
 

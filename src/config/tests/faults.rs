@@ -316,6 +316,35 @@ fn stores() {
 }
 
 #[test]
+fn admin_tokens_and_webhooks() {
+    let tokens = "admin:\n  tokens:\n    - {name: a, role: operator, token: env:PEPPER}\n    \
+                  - {name: a, role: root, token: env:PEPPER}\n    - {name: b, role: read-only, token: env:PEPPER}\n    \
+                  - {name: c, role: read-only, token: env:KEY}\n";
+    let webhook = "keys: {poll_ms: 501, webhook: {url: 'https://user@hooks.example/', secret: env:KEY}}\n";
+    check(
+        "tollgate.yaml",
+        &[
+            (
+                &gateway(tokens),
+                &[
+                    ":7: admin.tokens[1].role: expected one of read-only, operator, found the text \"root\"",
+                    ":8: admin.tokens[2].token: the same token as that of \"a\": it could not be told who used it",
+                    ":9: admin.tokens[3].token: expected a token of at least 16 characters, found a shorter one",
+                ],
+            ),
+            (
+                &gateway(webhook),
+                &[
+                    ":4: keys.poll_ms: expected a whole number of at most 500, found 501",
+                    ":4: keys.webhook.url: expected an http or https URL without user name, such as \
+                     https://hooks.example/tollgate, found the text \"https://user@hooks.example/\"",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
 fn faults_of_all_files_come_at_once_and_in_order() {
     let dir = Dir::small(&[
         ("tenants.yaml", "tenants:\n  - {name: n, tier: t, modles: []}\n"),

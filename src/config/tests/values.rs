@@ -8,7 +8,7 @@ use tollgate_filters::request::quota::{Measure, Plan};
 use super::dir::{Dir, certificate_and_key};
 use crate::calendar;
 use crate::config::render;
-use crate::config::settings::{AccessLogTarget, AtLimit, Engine, OverCap, Probe, Settings};
+use crate::config::settings::{AccessLogTarget, AtLimit, Engine, OverCap, Probe, Role, Settings};
 
 /// Loads the small configuration with one file replaced.
 fn load(file: &str, text: &str) -> Settings {
@@ -232,4 +232,21 @@ fn limits_of_a_tier_are_read_for_tenant_key_and_model() {
     assert_eq!(tier.key_plan.rules[0].limits.get(Measure::Input), Some(3));
     assert_eq!((tier.default_max_tokens, tier.max_tokens), (100, Some(100)), "never more than the cap");
     assert_eq!((tier.at_limit, tier.over_max_tokens), (AtLimit::Error, OverCap::Clamp));
+}
+
+#[test]
+fn keys_of_the_store_and_who_may_change_them() {
+    let text = "listeners: [{address: '127.0.0.1:0', cleartext: true}]\nauth: {pepper: env:PEPPER}\n\
+                admin: {tokens: [{name: ops, role: operator, token: file:../token}]}\n\
+                keys: {rotation_grace_s: 60, rotation_folder: out, snapshot: null, poll_ms: 100,\n\
+                \x20 webhook: {url: 'https://[2001:db8::1]:8443/a?b=c', secret: file:../token, attempts: 2}}\n";
+    let settings = Dir::small(&[("tollgate.yaml", text), ("../token", "a-token-of-this-test")]).good();
+    let admin = settings.admin.as_ref().expect("an admin listener");
+    assert_eq!((admin.tokens[0].name.as_str(), admin.tokens[0].role), ("ops", Role::Operator));
+    let keys = &settings.keys;
+    assert_eq!((keys.rotation_grace.as_secs(), keys.snapshot.as_ref()), (60, None));
+    let webhook = keys.webhook.as_ref().expect("a webhook");
+    assert_eq!((webhook.url.host.as_str(), webhook.url.port, webhook.attempts), ("2001:db8::1", 8443, 2));
+    assert_eq!(webhook.url.to_string(), "https://[2001:db8::1]:8443/a?b=c");
+    assert!(!render(&settings).contains("a-token-of-this-test"));
 }

@@ -127,6 +127,9 @@ impl Conf {
         if main["storage"]["url"].is_null() {
             main["storage"]["url"] = format!("sqlite:{}", folder.join("tollgate.db").display()).into();
         }
+        if main["keys"]["snapshot"].is_null() {
+            main["keys"]["snapshot"] = folder.join("keys.snapshot").display().to_string().into();
+        }
         if main["access_log"]["target"].is_null() {
             main["access_log"]["target"] = folder.join("access.log").display().to_string().into();
         }

@@ -125,6 +125,33 @@ impl Gateway {
         Client::connect(self.admin).await.exchange(&Request::get(target)).await
     }
 
+    /// One request of the admin API under this token: its status and its JSON.
+    pub(crate) async fn call(&self, token: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = Request::post(&format!("/admin/v1{path}"), body).method(method).key(token);
+        let answer = Client::connect(self.admin).await.exchange(&request).await;
+        assert_eq!(answer.head.get("content-type"), Some("application/json"), "{}", answer.text());
+        (answer.status, answer.json())
+    }
+
+    /// `tollgate` with these arguments and its configuration: exit code, standard output and standard error.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = binary();
+        command.args(arguments).arg("--conf").arg(self.folder());
+        let output = tokio::task::block_in_place(|| command.output()).expect("the binary is there");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints text");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
+    /// Kills it (-9) and starts it again over the same files.
+    pub(crate) async fn killed_and_started_again(&mut self) -> Self {
+        self.process.kill().expect("the process is ours");
+        self.process.wait().expect("the process is ours");
+        let (mut next, lines) = Self::spawn(Arc::clone(&self.folder), "again.log", &[]);
+        next.wait_until_ready(lines).await;
+        next
+    }
+
     /// One scrape.
     pub(crate) async fn metrics(&self) -> Metrics {
         let answer = self.admin("/metrics").await;

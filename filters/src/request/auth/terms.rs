@@ -24,10 +24,16 @@ pub struct Terms {
 
 /// Gives equal values out as one. What is held here only is let go from time to time, so that it stays in proportion
 /// to what is in use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Interner<T> {
     known: HashSet<Arc<T>>,
     tidy_at: usize,
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Self { known: HashSet::new(), tidy_at: 0 }
+    }
 }
 
 impl<T: Eq + std::hash::Hash> Interner<T> {

@@ -125,6 +125,10 @@ fn uses_are_noted_by_secret_and_a_refused_key_is_not_used() {
     assert_eq!(used("rotating"), Some((NOW, Moment(0))));
     assert_eq!(ask("tg_rotating_before"), Ok(true));
     assert_eq!(used("rotating"), Some((NOW, NOW)));
+    let key = ring.get_stored("rotating").expect("it is there").key;
+    assert_eq!(key.unsaved(), Some((NOW, NOW)));
+    key.mark_saved(NOW);
+    assert_eq!(key.unsaved(), None);
     assert_eq!(used("last"), Some((Moment(0), Moment(0))));
 }
 
