@@ -4,3 +4,4 @@ pub mod check;
 pub mod key;
 pub mod run;
 pub mod scan;
+pub mod tokens;

@@ -24,4 +24,5 @@ pub mod sim;
 pub mod state;
 pub mod store;
 pub mod tls;
+pub mod tokenizers;
 pub mod webhook;

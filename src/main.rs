@@ -28,6 +28,8 @@ enum Command {
     Key(cli::key::KeyArgs),
     /// Scan prompts from standard input.
     Scan(cli::scan::ScanArgs),
+    /// Count tokens as the gateway does.
+    Tokens(cli::tokens::TokensArgs),
     /// Simulate inference servers.
     Sim(sim::SimArgs),
 }
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Check(args) => cli::check::run(&args),
         Command::Key(args) => cli::key::run(&args),
         Command::Scan(args) => cli::scan::run(&args),
+        Command::Tokens(args) => cli::tokens::run(&args),
         Command::Sim(args) => match sim::run(args) {
             Ok(()) => 0,
             Err(error) => {

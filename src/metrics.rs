@@ -14,6 +14,7 @@ use prometheus::{
     CounterVec, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     Opts, Registry, TextEncoder,
 };
+use tollgate_filters::response::usage::{Charge, Source};
 
 use self::keys::KeyGauges;
 use crate::record::Record;
@@ -33,6 +34,10 @@ pub struct Metrics {
     scans: IntCounterVec,
     scan_rules: IntCounterVec,
     tokens: IntCounterVec,
+    compared: IntCounterVec,
+    miscounted: IntCounterVec,
+    /// Answers whose tokens nobody counted.
+    pub unmetered: IntCounter,
     cost: CounterVec,
     energy: CounterVec,
     duration: HistogramVec,
@@ -118,6 +123,25 @@ impl Metrics {
                 "tollgate_tokens_total",
                 "Tokens by kind and by who counted them; output is without reasoning; cached_input and system are parts of input.",
                 &["tenant", "model", "kind", "source"],
+            )?,
+            compared: counter(
+                r,
+                "tollgate_compared_tokens_total",
+                "Tokens of requests that server and gateway both counted, by who did: reported, counted.",
+                &["model", "kind", "by"],
+            )?,
+            miscounted: counter(
+                r,
+                "tollgate_miscounted_tokens_total",
+                "How far the gateway's count was from the server's, added up over requests without regard to sign.",
+                &["model", "kind"],
+            )?,
+            unmetered: registered(
+                r,
+                IntCounter::new(
+                    "tollgate_unmetered_requests_total",
+                    "Answers that went out without anybody counting all of their tokens. Must stay 0.",
+                )?,
             )?,
             cost: float_counter(r, "tollgate_cost_eur_total", "Price of the tokens.", &["tenant", "model"])?,
             energy: float_counter(
@@ -303,6 +327,22 @@ impl Metrics {
         }
         if let Some(speed) = record.output_tokens_per_second {
             self.speed.with_label_values(&[model]).observe(speed);
+        }
+    }
+
+    /// Compares our own count with what the server reported, where it did.
+    pub fn observe_counts(&self, model: &str, charge: &Charge) {
+        let output = charge.output.saturating_add(charge.reasoning);
+        for (kind, source, reported, counted) in [
+            ("input", charge.input_source, charge.input, charge.counted_input),
+            ("output", charge.output_source, output, charge.counted_output),
+        ] {
+            if source != Source::Reported || reported.saturating_add(counted) == 0 {
+                continue;
+            }
+            self.compared.with_label_values(&[model, kind, "reported"]).inc_by(reported);
+            self.compared.with_label_values(&[model, kind, "counted"]).inc_by(counted);
+            self.miscounted.with_label_values(&[model, kind]).inc_by(reported.abs_diff(counted));
         }
     }
 

@@ -17,6 +17,7 @@ use tollgate_filters::request::quota::{Clock, Holder, Holders, Plan, Usage, Usag
 use tollgate_filters::request::scan::behaviour;
 use tollgate_filters::request::scan::policy::{Exemption, Policy};
 use tollgate_filters::request::upstream::balance::{Candidate, Route};
+use tollgate_filters::tokenizer::counter::Counter;
 use tollgate_filters::units::Day;
 
 use crate::access_log::AccessLog;
@@ -42,6 +43,8 @@ pub struct Stages {
     pub catalogue: Catalogue,
     /// For each model of the catalogue, where it is served.
     pub models: Vec<ServedModel>,
+    /// For each model of the catalogue, how its tokens are counted.
+    pub counters: Vec<Counter>,
     /// Every server of every pool.
     pub servers: Vec<Arc<Server>>,
     /// For each tenant of the settings, what it has used of its limits.
@@ -148,6 +151,8 @@ impl Stages {
         let servers = build_servers(&settings.pools, before);
         let catalogue = Catalogue::new(settings.models.iter().map(entry).collect());
         let models = settings.models.iter().map(|model| serve(model, &settings.pools, &servers)).collect();
+        let exact_bytes = settings.tokens.exact_bytes;
+        let counters = settings.models.iter().map(|model| counter(model, exact_bytes)).collect();
         let usage_before: HashMap<&str, &Arc<Usage>> = before.map_or_else(HashMap::new, |before| {
             let names = before.settings.tenants.iter().map(|tenant| tenant.name.as_str());
             names.zip(before.tenants.iter().map(|tenant| &tenant.usage)).collect()
@@ -170,7 +175,7 @@ impl Stages {
         let rules =
             rules.map(|tier| TierRules { whole: rules_of(&tier.plan), per_key: rules_of(&tier.key_plan) });
         let rules = rules.collect();
-        Self { keyring, principals, catalogue, models, servers, tenants, rules, policies, settings }
+        Self { keyring, principals, catalogue, models, counters, servers, tenants, rules, policies, settings }
     }
 
     /// The tier on whose terms a principal asks: its key's own, or its tenant's.
@@ -219,6 +224,13 @@ fn keyring(settings: &Settings, principals: &Principals, before: Option<&Keyring
         before.for_each_stored(|entry| stored.push(principals.entry(&entry.key, &entry.terms)));
     }
     Keyring::new(settings.auth.pepper.expose().as_bytes(), declared, stored)
+}
+
+/// How a model's tokens are counted; up to `exact_bytes` of text to the last.
+#[must_use]
+pub fn counter(model: &Model, exact_bytes: usize) -> Counter {
+    let tokenizer = model.tokenizer.as_ref().map(|found| Arc::clone(&found.tokenizer));
+    Counter::new(tokenizer, model.chat_template, model.images, exact_bytes)
 }
 
 fn build_servers(pools: &[Pool], before: Option<&Stages>) -> Vec<Arc<Server>> {

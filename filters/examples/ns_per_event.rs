@@ -36,7 +36,13 @@ fn main() -> ExitCode {
 }
 
 fn run(events: &[Bytes], model: &str, withhold_usage: bool) -> Duration {
-    let plan = StreamPlan { api: Api::Chat, model: model.into(), withhold_usage, max_event_bytes: 1 << 20 };
+    let plan = StreamPlan {
+        api: Api::Chat,
+        model: model.into(),
+        withhold_usage,
+        max_event_bytes: 1 << 20,
+        tokenizer: None,
+    };
     let mut filter = StreamFilter::new(plan);
     let chunks: Vec<Bytes> = events.to_vec();
     let start = Instant::now();

@@ -186,6 +186,12 @@ impl Endpoint {
         matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses | Self::Messages)
     }
 
+    /// Whether its requests are chats, which a template makes one text of.
+    #[must_use]
+    pub fn is_chat(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Responses | Self::Messages)
+    }
+
     /// The top-level keys of which a request must have one; a server's 500 for a request without any is the
     /// client's mistake.
     #[must_use]

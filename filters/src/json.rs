@@ -253,6 +253,15 @@ impl<'a> Reader<'a> {
         self.walk(|_| ())
     }
 
+    /// Checks and passes over the value that comes next; gives its text as it stands.
+    ///
+    /// # Errors
+    /// If it is no valid value.
+    pub fn raw(&mut self) -> Result<&'a [u8]> {
+        let span = self.skip()?;
+        Ok(&self.bytes[span])
+    }
+
     /// Checks and passes over the value that comes next, showing every string and number in it, at any depth;
     /// gives its span.
     ///

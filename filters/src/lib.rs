@@ -4,6 +4,7 @@
 //! - [`endpoint`]: what is addressed
 //! - [`request`]: may refuse; nothing has gone upstream yet
 //! - [`response`]: per chunk; never waits, refuses or allocates
+//! - [`tokenizer`]: how many tokens a text is
 //! - [`refusal`]: every reason to say no, and what the client then reads
 //!
 //! Bytes from outside never panic here.
@@ -13,4 +14,5 @@ pub mod json;
 pub mod refusal;
 pub mod request;
 pub mod response;
+pub mod tokenizer;
 pub mod units;

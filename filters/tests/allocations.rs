@@ -1,13 +1,17 @@
 //! A relayed event costs no allocation once a stream is under way, whether it passes, is corrected or arrives
 //! in two pieces.
 
+#![expect(clippy::disallowed_methods, reason = "a test reads tokenizers from files")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tollgate_filters::response::Api;
 use tollgate_filters::response::stream::{StreamFilter, StreamPlan};
+use tollgate_filters::tokenizer::Tokenizer;
 
 thread_local! {
     /// Allocations of this thread: tests run beside each other.
@@ -87,9 +91,15 @@ const EVENTS: [(&str, Api, &str); 9] = [
 
 /// Pushes `chunks` over and over and gives how many allocations that cost after the first rounds.
 fn cost(api: Api, model: &str, chunks: &[&[u8]]) -> u64 {
+    cost_counted(api, model, chunks, None)
+}
+
+/// The same, with what the events say counted by a tokenizer.
+fn cost_counted(api: Api, model: &str, chunks: &[&[u8]], tokenizer: Option<Arc<Tokenizer>>) -> u64 {
     const ROUNDS: u32 = 200;
     const WARM_UP: u32 = 20;
-    let plan = StreamPlan { api, model: model.into(), withhold_usage: true, max_event_bytes: 1 << 16 };
+    let plan =
+        StreamPlan { api, model: model.into(), withhold_usage: true, max_event_bytes: 1 << 16, tokenizer };
     let mut filter = StreamFilter::new(plan);
     // Made beforehand, as a server's connection makes them: parts of a shared buffer.
     let mut made: Vec<Bytes> = Vec::new();
@@ -126,6 +136,39 @@ fn events_that_pass_cost_nothing() {
         let event = event.as_bytes();
         assert_eq!(cost(api, "smollm2", &[event]), 0, "{name}");
         assert_eq!(cost(api, "smollm2", &[&event.repeat(3)]), 0, "{name}, three in a chunk");
+    }
+}
+
+#[test]
+fn counting_words_that_were_met_before_costs_nothing() {
+    let words = [
+        " The",
+        " gate",
+        "way",
+        " passes",
+        ",",
+        " it",
+        " counts",
+        ".\\n\\n",
+        "\\\"日本\\\"",
+        "，",
+        "x = f",
+        "(y)",
+    ];
+    let events = words.map(|word| {
+        format!(
+            "data: {{\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{word}\"}}}}]}}\n\n"
+        )
+        .into_bytes()
+    });
+    let events: Vec<&[u8]> = events.iter().map(Vec::as_slice).collect();
+    let files = ["byte-level", "unigram"].map(|name| {
+        let path = format!("{}/../tests/data/tokenizers/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        Tokenizer::from_json(&std::fs::read(path).expect("a file of the repository"), 7).expect("a tokenizer")
+    });
+    for tokenizer in files.into_iter().chain(Tokenizer::encoding("o200k", 7)) {
+        let tokenizer = Arc::new(tokenizer);
+        assert_eq!(cost_counted(Api::Chat, "m", &events, Some(Arc::clone(&tokenizer))), 0, "{tokenizer:?}");
     }
 }
 

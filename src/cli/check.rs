@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 use tollgate_filters::request::quota::Measure;
 
+use crate::cli::tokens::counter_name;
 use crate::config::settings::{Model, Settings};
 use crate::config::{self, Faults};
 
@@ -200,9 +201,10 @@ fn summary(dir: &Path, settings: &Settings, today: NaiveDate) -> String {
             or_dash(model.launched),
             or_dash(model.end_of_support),
             or_dash(model.successor.as_ref()),
+            counter_name(model),
         ]
     };
-    let head = ["model", "phase", "launched", "end of support", "successor"];
+    let head = ["model", "phase", "launched", "end of support", "successor", "tokens by"];
     out.push_str(&table(head, settings.models.iter().map(model)));
     out
 }

@@ -27,7 +27,8 @@ use super::settings::Settings;
 pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Faults) -> Option<Settings> {
     let models = schema.models.and_then(|file| file.models.value);
     let catalogue = models.as_ref().map(|list| catalogue::Names::collect(list, faults));
-    let models = models.zip(catalogue.as_ref()).map(|(list, names)| catalogue::models(list, names, faults));
+    let models =
+        models.zip(catalogue.as_ref()).map(|(list, names)| catalogue::models(list, names, sources, faults));
     let pools = schema
         .upstreams
         .and_then(|file| upstreams::pools(file.pools.value, catalogue.as_ref(), sources, faults));
@@ -53,6 +54,7 @@ pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Fault
         auth: gateway.auth?,
         keys: gateway.keys,
         queue: gateway.queue,
+        tokens: gateway.tokens,
         stream: gateway.stream,
         cors: gateway.cors,
         log: gateway.log,

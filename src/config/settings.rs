@@ -16,6 +16,9 @@ use tollgate_filters::request::quota::Plan;
 use tollgate_filters::request::scan::Category;
 use tollgate_filters::request::scan::policy::{Mode, Policy};
 use tollgate_filters::request::scan::scanner::Scanner;
+use tollgate_filters::tokenizer::Tokenizer;
+use tollgate_filters::tokenizer::chat::Overhead;
+use tollgate_filters::tokenizer::image::ImageRule;
 use tollgate_filters::units::Moment;
 
 pub use keys::{Admin, AdminToken, Keys, Role, WebUrl, Webhook};
@@ -44,6 +47,8 @@ pub struct Settings {
     pub rules: Rules,
     /// `tollgate.yaml: queue`.
     pub queue: Queue,
+    /// `tollgate.yaml: tokens`.
+    pub tokens: Tokens,
     /// `tollgate.yaml: stream`.
     pub stream: Stream,
     /// `tollgate.yaml: cors`.
@@ -255,6 +260,13 @@ pub struct Queue {
     pub wait: Duration,
 }
 
+/// `tollgate.yaml: tokens`.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// Text of one request or answer that is counted to the last token, bytes.
+    pub exact_bytes: usize,
+}
+
 /// `tollgate.yaml: stream`.
 #[derive(Debug, Clone)]
 pub struct Stream {
@@ -335,12 +347,27 @@ pub struct Model {
     pub successor: Option<String>,
     /// Tokens of prompt and answer together, if known.
     pub context_length: Option<u64>,
+    /// What counts its tokens; `None` is four characters a token.
+    pub tokenizer: Option<ModelTokenizer>,
+    /// What its chat template adds, where that is not told by the tokenizer.
+    pub chat_template: Option<Overhead>,
+    /// What images come to.
+    pub images: ImageRule,
     /// EUR for a million tokens.
     pub prices: Prices,
     /// kWh for a million tokens, if known.
     pub energy_kwh_per_million: Option<f64>,
     /// Prompt security for requests to it, where it differs.
     pub scan: Option<ScanChange>,
+}
+
+/// A tokenizer, ready to count; shared by the models that name the same.
+#[derive(Debug, Clone)]
+pub struct ModelTokenizer {
+    /// As it was written.
+    pub name: String,
+    /// What counts.
+    pub tokenizer: Arc<Tokenizer>,
 }
 
 impl Model {

@@ -163,7 +163,8 @@ pub(super) async fn pass(
             };
         }
         if let Some(header) = header.take() {
-            // What cannot be read is charged by what was sent to be read: our estimate of the prompt.
+            // What cannot be read is charged by what was sent to be read: our count of the prompt.
+            ctx.is_unread = job.endpoint.generates() && head.status.is_success();
             ctx.charge = Some(charge(None, job.prompt.estimate(), false));
             if down::head(downstream, header, limit).await.is_err() {
                 return Ended::Answered(Answered::ClientGone);

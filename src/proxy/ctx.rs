@@ -50,6 +50,8 @@ pub struct RequestCtx {
     pub charge: Option<Charge>,
     /// Its event stream, once one has begun.
     pub stream: Option<Streaming>,
+    /// Whether text that a model made went to the client unread, so that nobody counted it.
+    pub is_unread: bool,
     /// Whether an answer was broken off in a way that only the connection can tell the client.
     pub is_cut: bool,
     /// When the request had been sent to the server that answered.
@@ -115,6 +117,7 @@ impl RequestCtx {
             lease: None,
             charge: None,
             stream: None,
+            is_unread: false,
             is_cut: false,
             sent: None,
             answered: None,
@@ -142,6 +145,8 @@ impl RequestCtx {
         if let Some(stream) = self.stream.take().filter(|stream| stream.has_delivered) {
             let meter = stream.filter.into_meter();
             let charge = usage::charge(meter.usage(), meter.estimate(stream.prompt), stream.is_complete);
+            let is_reported = charge.output_source == Source::Reported;
+            self.is_unread |= !is_reported && meter.unparsed_events() + meter.overlong_events() > 0;
             self.apply(&charge);
             self.measure(&meter);
         }
@@ -149,9 +154,22 @@ impl RequestCtx {
             // Dropping it gives back what was not charged.
             lease.charge(self.used(), self.state.now());
         }
+        self.note_unmetered();
         self.forget_unanswered();
         self.state.metrics.observe(&self.record);
         self.state.access_log.push(self.record.clone());
+    }
+
+    /// What a server made for a client must be counted by somebody.
+    fn note_unmetered(&self) {
+        let Record { request_id, model, endpoint, status, outcome, .. } = &self.record;
+        let is_answered = self.model.is_some() && (200..300).contains(status);
+        let is_over = !matches!(outcome, Outcome::Refused | Outcome::Aborted);
+        let is_uncounted = self.is_unread || self.record.input_tokens + self.record.output_tokens == 0;
+        if is_answered && is_over && is_uncounted {
+            log::warn!("request {request_id}: an answer of {model} to {endpoint} was not counted in full");
+            self.state.metrics.unmetered.inc();
+        }
     }
 
     /// What the request used, as its record says.
@@ -216,6 +234,7 @@ impl RequestCtx {
         if let Some(model) = self.model {
             let model = &self.stages.settings.models[model];
             record.cost_eur = cost(model, charge);
+            self.state.metrics.observe_counts(&model.name, charge);
             let tokens = total(charge);
             record.energy_kwh = model.energy_kwh_per_million.map(|kwh| kwh * tokens as f64 / 1e6);
         }

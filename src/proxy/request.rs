@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use tollgate_filters::endpoint::{BodyKind, Endpoint, model_in_path};
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::auth::{Principal, bearer};
-use tollgate_filters::request::body::{self as prompt_body, Prompt, UsageRequest};
+use tollgate_filters::request::body::{self as prompt_body, Prompt};
 use tollgate_filters::request::multipart;
 
 use super::ctx::RequestCtx;
@@ -93,7 +93,7 @@ async fn admit(
     }
     let body = body::read(session, limits, &stages.settings.timeouts).await?;
     ctx.record.request_bytes = body.len() as u64;
-    let prompt = match endpoint.body_kind() {
+    let mut prompt = match endpoint.body_kind() {
         BodyKind::Multipart => from_form(&multipart::parse(&content_type, &body)?),
         BodyKind::Json | BodyKind::None => prompt_body::parse(endpoint, &body, limits.json_depth)?,
     };
@@ -101,6 +101,7 @@ async fn admit(
     let model = stages.catalogue.find(&prompt.model, principal, today)?;
     ctx.model = Some(model);
     ctx.record.model = Arc::clone(&stages.catalogue.entry(model).name);
+    prompt.count(&stages.counters[model], &body);
     quota::admit(ctx, principal, endpoint, model, &prompt)?;
     scan::scan(ctx, principal, model, &prompt, &body)?;
     let max_tokens = quota::clamp(stages.tier(principal));
@@ -118,15 +119,9 @@ fn from_form(form: &multipart::Form) -> Prompt {
         model: form.model.clone(),
         model_spans: vec![form.model_span.clone()],
         is_streaming: form.is_streaming,
-        usage: UsageRequest::NotNeeded,
-        max_output: None,
-        max_output_spans: Vec::new(),
         choices: 1,
-        texts: Vec::new(),
-        text_chars: 0,
-        token_ids: 0,
-        user: None,
         has_required_key: true,
+        ..Prompt::default()
     }
 }
 

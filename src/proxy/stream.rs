@@ -90,6 +90,7 @@ pub(super) async fn stream(
         model: Arc::from(job.prompt.model.as_str()),
         withhold_usage: matches!(job.prompt.usage, UsageRequest::Splice(_)),
         max_event_bytes: ctx.stages.settings.limits.event_bytes,
+        tokenizer: ctx.stages.counters[job.model].tokenizer().cloned(),
     };
     let header = match client_head(session, ctx, &head, None, true) {
         Ok(header) => header,

@@ -45,7 +45,7 @@ pub(super) async fn whole(
     }
     leg.release().await;
     let body = body.freeze();
-    let found = read(api(job.endpoint), &body);
+    let found = read(api(job.endpoint), &body, &ctx.stages.counters[job.model]);
     let estimate = found.estimate(job.prompt.estimate());
     let asked = escape(&job.prompt.model);
     let renamed = found.model.filter(|span| body[span.clone()] != asked[..]);

@@ -41,5 +41,6 @@ mod strictness;
 mod tiers;
 mod timeouts;
 mod tls;
+mod tokens;
 mod upgrade;
 mod upstream_tls;

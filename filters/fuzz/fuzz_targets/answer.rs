@@ -5,11 +5,12 @@
 use libfuzzer_sys::fuzz_target;
 use tollgate_filters::response::Api;
 use tollgate_filters::response::{answer, error};
+use tollgate_filters::tokenizer::counter::Counter;
 
 fuzz_target!(|input: &[u8]| {
     let [status, body @ ..] = input else { return };
     for api in [Api::Chat, Api::Completions, Api::Responses, Api::Messages, Api::Other] {
-        let answer = answer::read(api, body);
+        let answer = answer::read(api, body, &Counter::default());
         if let Some(model) = answer.model {
             assert!(body.get(model).is_some(), "the model's name stands in the body");
         }

@@ -18,6 +18,7 @@ fuzz_target!(|input: &[u8]| {
         model: "m".into(),
         withhold_usage: settings & 8 != 0,
         max_event_bytes: if settings & 16 != 0 { 64 } else { 4096 },
+        tokenizer: None,
     };
     let run = |chunks: &mut dyn Iterator<Item = &[u8]>| {
         let mut filter = StreamFilter::new(plan.clone());

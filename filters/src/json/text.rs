@@ -58,6 +58,28 @@ impl<'a> Str<'a> {
         if self.has_escapes { self.value() == text } else { self.raw == text.as_bytes() }
     }
 
+    /// Adds the value's bytes to `out`. Unlike [`Self::value`] it leaves bytes that are not UTF-8 as they are.
+    ///
+    /// # Cost
+    /// No allocation once `out` has grown.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let mut at = 0;
+        while let Some(step) = self.next_escape(at) {
+            out.extend_from_slice(&self.raw[at..at + step]);
+            let (c, length) = decode_escape(&self.raw[at + step..]);
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            at += step + length;
+        }
+        out.extend_from_slice(&self.raw[at..]);
+    }
+
+    fn next_escape(&self, at: usize) -> Option<usize> {
+        if !self.has_escapes {
+            return None;
+        }
+        memchr::memchr(b'\\', &self.raw[at..])
+    }
+
     /// How many Unicode characters the value has.
     ///
     /// # Cost
@@ -137,6 +159,9 @@ mod tests {
             let mut reader = Reader::new(text.as_bytes(), 4);
             let string = reader.string().expect(text);
             assert_eq!(string.value(), value, "{text}");
+            let mut written = Vec::new();
+            string.write(&mut written);
+            assert_eq!(written, value.as_bytes(), "{text}");
             assert_eq!(string.chars(), value.chars().count() as u64, "{text}");
             assert_eq!(&text.as_bytes()[string.span()], string.raw, "{text}");
         }

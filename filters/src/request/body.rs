@@ -17,14 +17,15 @@ use crate::endpoint::Endpoint;
 use crate::json::{JsonError, Kind, Reader, Str};
 use crate::refusal::Refusal;
 use crate::request::scan::behaviour::text_hash;
-use crate::response::tokens::CHARS_PER_TOKEN;
 use crate::response::usage::Estimate;
+use crate::tokenizer::CHARS_PER_TOKEN;
+use crate::tokenizer::counter::Counter;
 
 pub use texts::{Place, Text, texts_of_messages};
 use texts::{Texts, role_of_key};
 
 /// What a request asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prompt {
     /// The model's name as the client wrote it.
     pub model: String,
@@ -46,6 +47,18 @@ pub struct Prompt {
     pub text_chars: u64,
     /// Tokens given as numbers.
     pub token_ids: u64,
+    /// Messages of a chat; 0 where it is none.
+    pub messages: u64,
+    /// Inputs that are no chat.
+    pub inputs: u64,
+    /// Where the definitions of tools stand, each list whole.
+    pub tools: Vec<Range<usize>>,
+    /// Parts that say that they are images.
+    pub image_parts: u64,
+    /// Where images in base64 stand.
+    pub image_data: Vec<Range<usize>>,
+    /// What a [`Counter`] made of it.
+    pub counted: Option<Estimate>,
     /// A hash of whom the client calls the user (`safety_identifier` or `user`), where it does.
     pub user: Option<u64>,
     /// Whether the endpoint's own key (`messages`, `prompt`, `input`) is there.
@@ -53,30 +66,49 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// Our estimate of the input: four characters a token, plus the tokens given as numbers.
+    /// Our count of the input, in tokens.
     #[must_use]
     pub fn estimated_input(&self) -> u64 {
-        self.text_chars.div_ceil(CHARS_PER_TOKEN) + self.token_ids
+        self.estimate().input
     }
 
-    /// The same, with what is told apart of it.
+    /// Our count of the input, with what is told apart of it. Four characters a token until [`Self::count`] was called.
     #[must_use]
     pub fn estimate(&self) -> Estimate {
+        self.counted.unwrap_or_else(|| self.estimate_by_characters())
+    }
+
+    /// Counts the input as its model does. `body` is what it was read from.
+    pub fn count(&mut self, counter: &Counter, body: &[u8]) {
+        self.counted = Some(counter.prompt(self, body));
+    }
+
+    /// Four characters a token, plus the tokens given as numbers.
+    #[must_use]
+    pub fn estimate_by_characters(&self) -> Estimate {
         let system: u64 = self.texts.iter().filter(|text| text.is_system()).map(Text::chars).sum();
         Estimate {
-            input: self.estimated_input(),
+            input: self.text_chars.div_ceil(CHARS_PER_TOKEN) + self.token_ids,
             system: system.div_ceil(CHARS_PER_TOKEN),
             ..Estimate::default()
         }
     }
+
+    /// Its images: where the base64 of each stands, or nothing where it is elsewhere.
+    pub fn images(&self) -> impl Iterator<Item = Option<Range<usize>>> {
+        let elsewhere = self.image_parts.saturating_sub(self.image_data.len() as u64);
+        let elsewhere = usize::try_from(elsewhere).unwrap_or(usize::MAX);
+        self.image_data.iter().cloned().map(Some).chain(std::iter::repeat_n(None, elsewhere))
+    }
 }
 
 /// Whether the client asked for the usage of a streamed answer, and how to ask for it in its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum UsageRequest {
     /// The client asked; nothing to do, nothing to withhold.
     ByClient,
     /// Not a streamed completion: usage comes by itself.
+    #[default]
     NotNeeded,
     /// Replace each span by its text; the usage event is then ours to withhold.
     Splice(Vec<(Range<usize>, &'static str)>),
@@ -118,6 +150,7 @@ struct Found<'a> {
     max_output_spans: Vec<(Range<usize>, u64)>,
     choices: u64,
     texts: Texts,
+    tools: Vec<Range<usize>>,
     user: Option<u64>,
     has_required_key: bool,
 }
@@ -159,7 +192,14 @@ fn read_object<'a>(reader: &mut Reader<'a>, endpoint: Endpoint, found: &mut Foun
             "user" | "safety_identifier" if reader.peek()? == Kind::String => {
                 found.user = Some(text_hash(&reader.string()?.value()));
             }
-            other if let Some((key, role)) = role_of_key(other) => found.texts.read(reader, key, role)?,
+            other if let Some((key, role)) = role_of_key(other) => {
+                reader.peek()?;
+                let start = reader.offset();
+                found.texts.read(reader, key, role)?;
+                if matches!(key, "tools" | "functions") {
+                    found.tools.push(start..reader.offset());
+                }
+            }
             other if decides_in_another_case(other) => {
                 return Err(Fault::Refused(Refusal::UnsupportedValue {
                     param: "model",
@@ -299,6 +339,8 @@ impl<'a> Found<'a> {
         } else {
             UsageRequest::Splice(self.options)
         };
+        let (messages, inputs) =
+            if endpoint.is_chat() { (self.texts.items, 0) } else { (0, self.texts.items) };
         let has_required_key = self.has_required_key || endpoint.required_keys().is_empty();
         Ok(Prompt {
             model,
@@ -311,6 +353,12 @@ impl<'a> Found<'a> {
             texts: self.texts.texts,
             text_chars: self.texts.chars,
             token_ids: self.texts.numbers,
+            messages,
+            inputs,
+            tools: self.tools,
+            image_parts: self.texts.image_parts,
+            image_data: self.texts.image_data,
+            counted: None,
             user: self.user,
             has_required_key,
         })

@@ -5,9 +5,11 @@
 use std::ops::Range;
 
 use super::Api;
-use super::event::Reading;
-use super::tokens::CHARS_PER_TOKEN;
-use super::usage::{Estimate, Usage};
+use super::event::{Reading, Said};
+use super::tokens::TOKENS_PER_CALL;
+use super::usage::{Estimate, Source, Usage};
+use crate::tokenizer::CHARS_PER_TOKEN;
+use crate::tokenizer::counter::Counter;
 
 /// What is to be known of a whole answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,23 +22,25 @@ pub struct Answer {
     pub output_chars: u64,
     /// Characters of reasoning, of all choices.
     pub reasoning_chars: u64,
+    /// Our own count of the visible answer, in tokens.
+    pub output: u64,
+    /// Our own count of reasoning, in tokens.
+    pub reasoning: u64,
+    /// How those were counted.
+    pub source: Source,
 }
 
 impl Answer {
     /// Our own count, given that of the prompt.
     #[must_use]
     pub fn estimate(&self, prompt: Estimate) -> Estimate {
-        Estimate {
-            output: self.output_chars.div_ceil(CHARS_PER_TOKEN),
-            reasoning: self.reasoning_chars.div_ceil(CHARS_PER_TOKEN),
-            ..prompt
-        }
+        Estimate { output: self.output, reasoning: self.reasoning, output_source: self.source, ..prompt }
     }
 }
 
-/// Reads the body of an answer: chat, completions, responses, messages, embeddings, rerank.
+/// Reads the body of an answer: chat, completions, responses, messages, embeddings, rerank, transcriptions.
 #[must_use]
-pub fn read(api: Api, body: &[u8]) -> Answer {
+pub fn read(api: Api, body: &[u8], counter: &Counter) -> Answer {
     let Ok(reading) = Reading::of(body) else { return Answer::default() };
     let mut usage = reading.usage;
     if let (Some(usage), Some(2..), true) = (&mut usage, reading.choices, reading.has_timings) {
@@ -50,12 +54,33 @@ pub fn read(api: Api, body: &[u8]) -> Answer {
     let mut text = reading.text;
     text.visible += reading.output_text.visible;
     text.reasoning += reading.output_text.reasoning;
+    let (output, reasoning, source) = count(&reading, counter).unwrap_or((
+        text.visible.div_ceil(CHARS_PER_TOKEN),
+        text.reasoning.div_ceil(CHARS_PER_TOKEN),
+        Source::Estimated,
+    ));
     Answer {
         model: reading.model.map(|model| model.span()),
         usage,
         output_chars: text.visible,
         reasoning_chars: text.reasoning,
+        output,
+        reasoning,
+        source,
     }
+}
+
+/// Tokens of what is visible and of reasoning, with the model's tokenizer. `None` if it has none.
+fn count(reading: &Reading<'_>, counter: &Counter) -> Option<(u64, u64, Source)> {
+    let length = reading.texts.iter().map(|said| said.text.raw.len()).sum();
+    let of = |wanted: bool| {
+        let texts = reading.texts.iter().filter(move |said: &&Said<'_>| said.is_reasoning == wanted);
+        counter.texts(texts.map(|said| said.text.value()), length)
+    };
+    let (visible, reasoning) = (of(false)?, of(true)?);
+    let source = if visible.is_exact && reasoning.is_exact { Source::Tokenizer } else { Source::Estimated };
+    let around = reading.stopped.count() + reading.calls * TOKENS_PER_CALL;
+    Some((visible.tokens + around, reasoning.tokens, source))
 }
 
 #[cfg(test)]
@@ -63,7 +88,7 @@ mod tests {
     use super::*;
 
     fn check(api: Api, body: &str, model: Option<&str>, usage: Option<(u64, u64)>, chars: (u64, u64)) {
-        let answer = read(api, body.as_bytes());
+        let answer = read(api, body.as_bytes(), &Counter::default());
         assert_eq!(answer.model.map(|span| &body[span]), model, "{body}");
         let reported = answer.usage.map(|usage| (usage.input.unwrap_or(0), usage.output.unwrap_or(0)));
         assert_eq!(reported, usage, "{body}");
@@ -100,6 +125,7 @@ mod tests {
             Some((5, 6)),
             (11, 2),
         );
+        check(Api::Other, r#"{"text":"said"}"#, None, None, (4, 0));
         check(
             Api::Other,
             r#"{"object":"list","data":[{"embedding":[0.5,1]}],"model":"m","usage":{"prompt_tokens":6,"total_tokens":6}}"#,
@@ -128,7 +154,7 @@ mod tests {
     fn llama_cpp_reports_one_of_several_choices() {
         let body = r#"{"choices":[{"text":"a"},{"text":"b"}],"usage":{"completion_tokens":5,"prompt_tokens":34},"timings":{}}"#;
         let usage = |input| Some(Usage { input, ..Usage::default() });
-        assert_eq!(read(Api::Chat, body.as_bytes()).usage, usage(Some(34)));
-        assert_eq!(read(Api::Completions, body.as_bytes()).usage, usage(None));
+        assert_eq!(read(Api::Chat, body.as_bytes(), &Counter::default()).usage, usage(Some(34)));
+        assert_eq!(read(Api::Completions, body.as_bytes(), &Counter::default()).usage, usage(None));
     }
 }

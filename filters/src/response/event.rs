@@ -1,9 +1,9 @@
-//! What the JSON of one event, or of one whole answer, says: the model's name and where it stands, how much
+//! What the JSON of one event, or of one whole answer, says: the model's name and where it stands, what
 //! text it brings, which choices end, what usage it reports and whether it is an error. One walk reads all
 //! interfaces, because their top-level keys do not collide and servers mix them in errors; what a key means is
 //! decided afterwards, when the event's type is known.
 //!
-//! Cost: one pass, no allocation. Nothing is looked into deeper than needed; the rest is checked and skipped.
+//! Cost: one pass; no allocation, unless there are more texts than in any event of a stream. Nothing is looked into deeper than needed; the rest is checked and skipped.
 
 use super::usage::{self, Usage};
 use crate::json::{JsonError, Kind, MAX_DEPTH, Reader, Str};
@@ -30,6 +30,60 @@ impl Text {
         self.visible += other.visible;
         self.reasoning += other.reasoning;
         self.is_other |= other.is_other;
+    }
+}
+
+/// A text that an event or an answer brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Said<'a> {
+    pub(super) text: Str<'a>,
+    /// The choice that says it.
+    pub(super) choice: u64,
+    pub(super) is_reasoning: bool,
+    pub(super) place: Place,
+}
+
+/// Where a text stands. What that means depends on the event's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In `choices`.
+    Choice,
+    /// In a top-level `delta`.
+    Delta,
+    /// In `output`, a top-level `content` or `text`.
+    Output,
+}
+
+/// The texts of an event or an answer, in order.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Texts<'a> {
+    /// As many as an event of a stream has.
+    first: [Option<Said<'a>>; 4],
+    rest: Vec<Said<'a>>,
+    len: usize,
+}
+
+impl<'a> Texts<'a> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Said<'a>> {
+        self.first.iter().flatten().chain(&self.rest)
+    }
+
+    /// Adds what the walk has come to; who says it is set when that is known.
+    fn push(&mut self, text: Str<'a>, is_reasoning: bool) {
+        if text.raw.is_empty() {
+            return;
+        }
+        let said = Said { text, choice: 0, is_reasoning, place: Place::Choice };
+        match self.first.get_mut(self.len) {
+            Some(slot) => *slot = Some(said),
+            None => self.rest.push(said),
+        }
+        self.len += 1;
+    }
+
+    /// Corrects what was added since there were `from`.
+    fn since(&mut self, from: usize, correct: impl FnMut(&mut Said<'a>)) {
+        self.first.iter_mut().flatten().chain(&mut self.rest).skip(from).for_each(correct);
     }
 }
 
@@ -109,6 +163,12 @@ pub(super) struct Reading<'a> {
     pub(super) first_choice: u64,
     pub(super) seen: Choices,
     pub(super) finished: Choices,
+    /// Those of them that the model ended by itself, with a token that is no text.
+    pub(super) stopped: Choices,
+    /// Calls of tools that begin.
+    pub(super) calls: u64,
+    /// All texts.
+    pub(super) texts: Texts<'a>,
     /// Top-level `usage` is an object.
     pub(super) has_usage_object: bool,
     /// Top-level usage.
@@ -172,9 +232,17 @@ impl<'a> Reading<'a> {
                 }
                 b"delta" => match r.peek()? {
                     Kind::String => self.delta = Some(r.string()?),
-                    _ => self.delta_text = read_block(r)?,
+                    _ => {
+                        let from = self.texts.len;
+                        self.delta_text = read_block(r, &mut self.texts)?;
+                        self.texts.since(from, |said| said.place = Place::Delta);
+                    }
                 },
-                b"output" | b"content" => self.output_text.add(read_items(r)?),
+                b"output" | b"content" | b"text" => {
+                    let from = self.texts.len;
+                    self.output_text.add(read_items(r, &mut self.texts)?);
+                    self.texts.since(from, |said| said.place = Place::Output);
+                }
                 b"error" => {
                     self.has_error = r.peek()? != Kind::Null;
                     r.skip()?;
@@ -220,24 +288,29 @@ impl<'a> Reading<'a> {
         let mut count = 0;
         r.enter_array()?;
         while r.next_item()? {
-            let (mut index, mut is_finished) = (0, false);
+            let (mut index, from) = (0, self.texts.len);
+            let (mut is_finished, mut has_stopped) = (false, false);
             if enter(r)? {
                 while let Some(key) = r.next_key()? {
                     match key.raw {
                         b"index" => index = r.u64_or_skip()?.unwrap_or(0),
-                        b"delta" | b"message" => self.text.add(read_delta(r)?),
-                        b"text" => self.text.visible += chars(r)?,
+                        b"delta" | b"message" => self.read_delta(r)?,
+                        b"text" => self.text.visible += say(r, &mut self.texts)?,
                         b"finish_reason" => {
                             is_finished = r.peek()? != Kind::Null;
-                            r.skip()?;
+                            has_stopped = string(r)?.is_some_and(|reason| is_stop(&reason));
                         }
                         _ => _ = r.skip()?,
                     }
                 }
             }
+            self.texts.since(from, |said| said.choice = index);
             self.seen.insert(index);
             if is_finished {
                 self.finished.insert(index);
+            }
+            if has_stopped {
+                self.stopped.insert(index);
             }
             if count == 0 {
                 self.first_choice = index;
@@ -247,68 +320,88 @@ impl<'a> Reading<'a> {
         self.choices = Some(count);
         Ok(())
     }
-}
 
-/// A choice's `delta` or `message`.
-fn read_delta(r: &mut Reader<'_>) -> Result<Text> {
-    let mut text = Text::default();
-    // Some servers send the same thought under both names.
-    let (mut reasoning, mut reasoning_content) = (0, 0);
-    if !enter(r)? {
-        return Ok(text);
-    }
-    while let Some(key) = r.next_key()? {
-        match key.raw {
-            b"content" => match r.peek()? {
-                Kind::Array => text.add(read_items(r)?),
-                _ => text.visible += chars(r)?,
-            },
-            b"reasoning" => reasoning = chars(r)?,
-            b"reasoning_content" => reasoning_content = chars(r)?,
-            b"refusal" => text.visible += chars(r)?,
-            b"function_call" => text.visible += read_call(r)?,
-            b"tool_calls" => {
-                if r.peek()? != Kind::Array {
-                    r.skip()?;
-                    continue;
-                }
-                r.enter_array()?;
-                while r.next_item()? {
-                    text.visible += member(r, b"function", read_call)?.unwrap_or(0);
-                }
-            }
-            b"audio" => text.is_other |= member(r, b"data", chars)?.unwrap_or(0) > 0,
-            _ => _ = r.skip()?,
+    /// A choice's `delta` or `message`.
+    fn read_delta(&mut self, r: &mut Reader<'a>) -> Result<()> {
+        // Some servers send the same thought under both names.
+        let (mut reasoning, mut reasoning_content) = (None, None);
+        if !enter(r)? {
+            return Ok(());
         }
-    }
-    text.reasoning += reasoning.max(reasoning_content);
-    Ok(text)
-}
-
-/// The name and arguments of a call, in characters.
-fn read_call(r: &mut Reader<'_>) -> Result<u64> {
-    let mut sum = 0;
-    if enter(r)? {
         while let Some(key) = r.next_key()? {
             match key.raw {
-                b"name" | b"arguments" => sum += chars(r)?,
+                b"content" => match r.peek()? {
+                    Kind::Array => self.text.add(read_items(r, &mut self.texts)?),
+                    _ => self.text.visible += say(r, &mut self.texts)?,
+                },
+                b"reasoning" => reasoning = string(r)?,
+                b"reasoning_content" => reasoning_content = string(r)?,
+                b"refusal" => self.text.visible += say(r, &mut self.texts)?,
+                b"function_call" => self.read_call(r)?,
+                b"tool_calls" => {
+                    if r.peek()? != Kind::Array {
+                        r.skip()?;
+                        continue;
+                    }
+                    r.enter_array()?;
+                    while r.next_item()? {
+                        if !enter(r)? {
+                            continue;
+                        }
+                        while let Some(key) = r.next_key()? {
+                            match key.raw {
+                                b"function" => self.read_call(r)?,
+                                _ => _ = r.skip()?,
+                            }
+                        }
+                    }
+                }
+                b"audio" => self.text.is_other |= member(r, b"data", chars)?.unwrap_or(0) > 0,
                 _ => _ = r.skip()?,
             }
         }
+        let longer = [reasoning, reasoning_content].into_iter().flatten().max_by_key(Str::chars);
+        if let Some(thought) = longer {
+            self.text.reasoning += thought.chars();
+            self.texts.push(thought, true);
+        }
+        Ok(())
     }
-    Ok(sum)
+
+    /// The name and arguments of a call.
+    fn read_call(&mut self, r: &mut Reader<'a>) -> Result<()> {
+        if enter(r)? {
+            while let Some(key) = r.next_key()? {
+                match key.raw {
+                    b"name" => {
+                        let chars = say(r, &mut self.texts)?;
+                        self.text.visible += chars;
+                        self.calls += u64::from(chars > 0);
+                    }
+                    b"arguments" => self.text.visible += say(r, &mut self.texts)?,
+                    _ => _ = r.skip()?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the model itself ended its turn; that takes a token, which all engines count.
+fn is_stop(reason: &Str<'_>) -> bool {
+    ["stop", "tool_calls", "function_call"].iter().any(|stop| reason.is(stop))
 }
 
 /// A list of content: parts of a message (Mistral, Anthropic), or the items of a Responses answer, which have
 /// such lists of their own.
-fn read_items(r: &mut Reader<'_>) -> Result<Text> {
+fn read_items<'a>(r: &mut Reader<'a>, texts: &mut Texts<'a>) -> Result<Text> {
     let mut text = Text::default();
     match r.peek()? {
-        Kind::String => text.visible = chars(r)?,
+        Kind::String => text.visible = say(r, texts)?,
         Kind::Array => {
             r.enter_array()?;
             while r.next_item()? {
-                text.add(read_block(r)?);
+                text.add(read_block(r, texts)?);
             }
         }
         _ => _ = r.skip()?,
@@ -318,8 +411,9 @@ fn read_items(r: &mut Reader<'_>) -> Result<Text> {
 
 /// One part, item or delta of Anthropic's shape. Its text is reasoning if its type, or the name it stands
 /// under, says so.
-fn read_block(r: &mut Reader<'_>) -> Result<Text> {
+fn read_block<'a>(r: &mut Reader<'a>, texts: &mut Texts<'a>) -> Result<Text> {
     let (mut text, mut is_reasoning) = (Text::default(), false);
+    let from = texts.len;
     if !enter(r)? {
         return Ok(text);
     }
@@ -329,28 +423,34 @@ fn read_block(r: &mut Reader<'_>) -> Result<Text> {
                 is_reasoning =
                     string(r)?.is_some_and(|kind| kind.raw.starts_with(b"reasoning") || kind.is("thinking"));
             }
-            b"text" | b"refusal" | b"partial_json" | b"name" | b"arguments" => text.visible += chars(r)?,
-            b"thinking" => match r.peek()? {
-                Kind::Array => text.reasoning += all(read_parts(r)?),
-                _ => text.reasoning += chars(r)?,
-            },
-            b"content" | b"summary" => text.add(read_parts(r)?),
+            b"text" | b"refusal" | b"partial_json" | b"name" | b"arguments" => text.visible += say(r, texts)?,
+            b"thinking" => {
+                let from = texts.len;
+                text.reasoning += all(read_parts(r, texts)?);
+                texts.since(from, |said| said.is_reasoning = true);
+            }
+            b"content" | b"summary" => text.add(read_parts(r, texts)?),
             // A tool call of Anthropic's shape: an object, of which the model wrote every character.
-            b"input" if r.peek()? == Kind::Object => text.visible += r.skip()?.len() as u64,
+            b"input" if r.peek()? == Kind::Object => {
+                let raw = r.raw()?;
+                text.visible += raw.len() as u64;
+                texts.push(Str { raw, start: 0, has_escapes: false }, false);
+            }
             _ => _ = r.skip()?,
         }
     }
     if is_reasoning {
         text = Text { visible: 0, reasoning: all(text), ..text };
+        texts.since(from, |said| said.is_reasoning = true);
     }
     Ok(text)
 }
 
 /// The innermost lists: `thinking`, `summary` and an item's `content`. They hold plain text parts.
-fn read_parts(r: &mut Reader<'_>) -> Result<Text> {
+fn read_parts<'a>(r: &mut Reader<'a>, texts: &mut Texts<'a>) -> Result<Text> {
     let mut text = Text::default();
     if r.peek()? != Kind::Array {
-        text.visible = chars(r)?;
+        text.visible = say(r, texts)?;
         return Ok(text);
     }
     r.enter_array()?;
@@ -360,7 +460,7 @@ fn read_parts(r: &mut Reader<'_>) -> Result<Text> {
         }
         while let Some(key) = r.next_key()? {
             match key.raw {
-                b"text" | b"refusal" => text.visible += chars(r)?,
+                b"text" | b"refusal" => text.visible += say(r, texts)?,
                 _ => _ = r.skip()?,
             }
         }
@@ -394,6 +494,13 @@ fn string<'a>(r: &mut Reader<'a>) -> Result<Option<Str<'a>>> {
 /// The length of the string that comes next; anything else is skipped and has none.
 fn chars(r: &mut Reader<'_>) -> Result<u64> {
     Ok(string(r)?.map_or(0, |text| text.chars()))
+}
+
+/// Takes up the string that comes next, and gives its length; anything else is skipped and has none.
+fn say<'a>(r: &mut Reader<'a>, texts: &mut Texts<'a>) -> Result<u64> {
+    let Some(text) = string(r)? else { return Ok(0) };
+    texts.push(text, false);
+    Ok(text.chars())
 }
 
 /// What `read` makes of the member `name` of the object that comes next.

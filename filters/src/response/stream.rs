@@ -31,6 +31,7 @@ use super::sse::{BOM, Event, Piece, Splitter};
 use super::tokens::Meter;
 use super::usage::{Estimate, charge};
 use crate::json::Str;
+use crate::tokenizer::Tokenizer;
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
@@ -45,6 +46,8 @@ pub struct StreamPlan {
     pub withhold_usage: bool,
     /// An event of more bytes is forwarded as it is and not counted.
     pub max_event_bytes: usize,
+    /// What counts its text; four characters are a token without.
+    pub tokenizer: Option<Arc<Tokenizer>>,
 }
 
 /// How a stream ended.
@@ -112,7 +115,7 @@ impl StreamFilter {
             splitter: Splitter::new(plan.max_event_bytes),
             out: BytesMut::new(),
             joined: Vec::new(),
-            meter: Meter::new(plan.api),
+            meter: Meter::new(plan.api, plan.tokenizer),
             is_at_start: true,
             has_done: false,
             has_ended: false,
@@ -187,8 +190,7 @@ impl StreamFilter {
         if self.ceiling == u64::MAX {
             return false;
         }
-        let counted = self.meter.estimate(Estimate::default());
-        counted.output.saturating_add(counted.reasoning) >= self.ceiling
+        self.meter.counted_output() >= self.ceiling
     }
 
     /// What to forward of what had come when the stream was held.

@@ -1,18 +1,19 @@
 //! Events → when the first token came, how far apart the others were, and how many tokens that makes by our
-//! own count: four characters a token, the usual rule of thumb for English where no tokenizer is at hand
-//! (<https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them>).
+//! own count: with the model's tokenizer as the text comes, or four characters a token where none is known.
 //!
 //! A content event is one that brings text: an answer's first chunk often holds only a role, and comes
 //! seconds before the first token. Times are since the request's headers were read. Deltas are not tokens
 //! (SGLang batches them, pieces of a character are merged), so that events are counted for timing only.
 //!
-//! Cost: a few additions an event, no allocation.
+//! Cost: a few additions an event, and what [`Running`] takes for its text; no allocation once a choice has begun.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Api;
-use super::event::{Choices, Reading, Text};
-use super::usage::{Estimate, Reports, Scope, Usage};
+use super::event::{Choices, Place, Reading, Said, Text};
+use super::usage::{Estimate, Reports, Scope, Source, Usage};
+use crate::tokenizer::{CHARS_PER_TOKEN, Running, Tokenizer};
 
 /// Upper bounds, in seconds, of the buckets in [`Gaps::buckets`]: those of vLLM's `inter_token_latency_seconds`
 /// (<https://docs.vllm.ai/en/latest/usage/metrics.html>), so that both can be read side by side, and two
@@ -30,8 +31,20 @@ const GAP_BOUNDS: [Duration; GAP_BOUNDS_SECONDS.len()] = {
     bounds
 };
 
-/// Characters a token in our own count.
-pub const CHARS_PER_TOKEN: u64 = 4;
+/// Choices that are counted each by itself; the texts of further ones are taken for one.
+const MAX_CHOICES: usize = 128;
+
+/// Tokens around the name and the arguments of a tool's call: what the engines take away when they read
+/// `<tool_call>\n{"name": "…", "arguments": …}\n</tool_call>`.
+pub(super) const TOKENS_PER_CALL: u64 = 12;
+
+/// What one choice has said so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Spoken {
+    choice: u64,
+    visible: Running,
+    reasoning: Running,
+}
 
 /// The times between content events. Events of one chunk came together: only the first has a gap above zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,18 +81,25 @@ pub struct Meter {
     gaps: Gaps,
     visible_chars: u64,
     reasoning_chars: u64,
+    tokenizer: Option<Arc<Tokenizer>>,
+    spoken: Vec<Spoken>,
+    calls: u64,
     events: u64,
     unparsed_events: u64,
     overlong_events: u64,
     reports: Reports,
     seen: Choices,
     finished: Choices,
+    stopped: Choices,
 }
 
 impl Meter {
-    pub(super) fn new(api: Api) -> Self {
+    pub(super) fn new(api: Api, tokenizer: Option<Arc<Tokenizer>>) -> Self {
         Self {
             api,
+            tokenizer,
+            spoken: Vec::new(),
+            calls: 0,
             first_token: None,
             last_content: None,
             content_events: 0,
@@ -92,6 +112,7 @@ impl Meter {
             reports: Reports::default(),
             seen: Choices::default(),
             finished: Choices::default(),
+            stopped: Choices::default(),
         }
     }
 
@@ -156,13 +177,44 @@ impl Meter {
     }
 
     /// Our own count, given that of the prompt.
+    ///
+    /// # Cost
+    /// With a tokenizer, the unfinished words of each choice are encoded.
     #[must_use]
     pub fn estimate(&self, prompt: Estimate) -> Estimate {
+        let Some(tokenizer) = &self.tokenizer else {
+            return Estimate {
+                output: self.visible_chars.div_ceil(CHARS_PER_TOKEN),
+                reasoning: self.reasoning_chars.div_ceil(CHARS_PER_TOKEN),
+                output_source: Source::Estimated,
+                ..prompt
+            };
+        };
+        let total = |text: fn(&Spoken) -> &Running| -> u64 {
+            self.spoken.iter().map(|spoken| text(spoken).total(tokenizer)).sum()
+        };
+        // A turn that the model ended took a token that is no text.
+        let around = self.stopped.count() + self.calls * TOKENS_PER_CALL;
         Estimate {
-            output: self.visible_chars.div_ceil(CHARS_PER_TOKEN),
-            reasoning: self.reasoning_chars.div_ceil(CHARS_PER_TOKEN),
+            output: total(|spoken| &spoken.visible) + around,
+            reasoning: total(|spoken| &spoken.reasoning),
+            output_source: Source::Tokenizer,
             ..prompt
         }
+    }
+
+    /// All output so far by our own count, reasoning included. A word that is not finished is taken for a token of each
+    /// four of its bytes.
+    ///
+    /// # Cost
+    /// A few additions.
+    #[must_use]
+    pub fn counted_output(&self) -> u64 {
+        if self.tokenizer.is_none() {
+            return self.visible_chars.div_ceil(CHARS_PER_TOKEN)
+                + self.reasoning_chars.div_ceil(CHARS_PER_TOKEN);
+        }
+        self.spoken.iter().map(|spoken| spoken.visible.so_far() + spoken.reasoning.so_far()).sum()
     }
 
     pub(super) fn observe_event(&mut self) {
@@ -194,11 +246,47 @@ impl Meter {
         }
         self.seen.join(&reading.seen);
         self.finished.join(&reading.finished);
+        self.stopped.join(&reading.stopped);
+        self.calls += reading.calls;
+        self.count(reading, name);
         let text = text_of(reading, name);
         if !text.is_empty() {
             self.observe_text(text, now);
         }
         self.observe_usage(reading, name);
+    }
+
+    /// Counts the texts of an event with the tokenizer, if there is one.
+    fn count(&mut self, reading: &Reading<'_>, name: &[u8]) {
+        let Some(tokenizer) = self.tokenizer.clone() else { return };
+        let is_block = name == b"content_block_delta";
+        for said in reading.texts.iter() {
+            match said.place {
+                Place::Choice => self.say(&tokenizer, *said),
+                Place::Delta if is_block => self.say(&tokenizer, *said),
+                // The whole of what came in pieces before.
+                Place::Delta | Place::Output => {}
+            }
+        }
+        if let Some(text) =
+            reading.delta.filter(|_| name.ends_with(b".delta") && name != b"response.audio.delta")
+        {
+            let is_reasoning = name.starts_with(b"response.reasoning");
+            self.say(&tokenizer, Said { text, choice: 0, is_reasoning, place: Place::Delta });
+        }
+    }
+
+    fn say(&mut self, tokenizer: &Tokenizer, said: Said<'_>) {
+        let known = self.spoken.iter().position(|spoken| spoken.choice == said.choice);
+        let at = known.unwrap_or_else(|| {
+            if self.spoken.len() < MAX_CHOICES {
+                self.spoken.push(Spoken { choice: said.choice, ..Spoken::default() });
+            }
+            self.spoken.len() - 1
+        });
+        let spoken = &mut self.spoken[at];
+        let text = if said.is_reasoning { &mut spoken.reasoning } else { &mut spoken.visible };
+        text.push(tokenizer, said.text);
     }
 
     fn observe_text(&mut self, text: Text, now: Duration) {
@@ -266,7 +354,7 @@ mod tests {
 
     #[test]
     fn events_of_one_moment_have_one_gap() {
-        let mut meter = Meter::new(Api::Chat);
+        let mut meter = Meter::new(Api::Chat, None);
         let reading = Reading::of(br#"{"choices":[{"delta":{"content":"abcde"}}]}"#).expect("it is JSON");
         for millis in [100, 100, 130, 130, 130] {
             meter.observe(&reading, b"", Duration::from_millis(millis));

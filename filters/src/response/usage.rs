@@ -70,6 +70,10 @@ pub struct Charge {
     pub output: u64,
     /// Tokens of reasoning.
     pub reasoning: u64,
+    /// Our own count of the prompt, whether or not it is charged.
+    pub counted_input: u64,
+    /// Our own count of `output` and `reasoning` together, whether or not it is charged.
+    pub counted_output: u64,
     /// Who counted `input`.
     pub input_source: Source,
     /// Who counted `output` and `reasoning` together.
@@ -109,6 +113,8 @@ pub fn charge(reported: Option<Usage>, estimate: Estimate, is_complete: bool) ->
         system: estimate.system.min(input),
         output,
         reasoning,
+        counted_input: estimate.input,
+        counted_output: counted,
         input_source,
         output_source,
         reasoning_source: if is_told { Source::Reported } else { estimate.output_source },

@@ -5,6 +5,7 @@ use serde_json::Value;
 use tollgate_filters::response::Api;
 use tollgate_filters::response::answer::{Answer, read};
 use tollgate_filters::response::usage::Usage;
+use tollgate_filters::tokenizer::counter::Counter;
 
 use crate::recordings::every;
 
@@ -17,7 +18,7 @@ fn answers_are_read_as_they_stand() {
             continue;
         }
         let name = &recording.name;
-        let answer = read(recording.api, &recording.body);
+        let answer = read(recording.api, &recording.body, &Counter::default());
         let model = answer.model.clone().map(|span| &recording.body[span]);
         assert_eq!(model, json["model"].as_str().map(str::as_bytes), "{name}");
         let expected = match &**name {
@@ -40,7 +41,12 @@ fn an_answer_cut_short_is_an_empty_one() {
     for recording in every().into_iter().filter(|found| found.is_json && found.body.len() < 3000) {
         let whole = recording.body.trim_ascii_end().len();
         for at in 0..whole {
-            assert_eq!(read(Api::Chat, &recording.body[..at]), Answer::default(), "{}", recording.name);
+            assert_eq!(
+                read(Api::Chat, &recording.body[..at], &Counter::default()),
+                Answer::default(),
+                "{}",
+                recording.name
+            );
         }
     }
 }

@@ -22,7 +22,13 @@ fn streams(all: Vec<Recording>) -> Vec<Recording> {
 
 fn filter(recording: &Recording, model: &str, withhold_usage: bool) -> StreamFilter {
     let max_event_bytes = 1 << 20;
-    StreamFilter::new(StreamPlan { api: recording.api, model: model.into(), withhold_usage, max_event_bytes })
+    StreamFilter::new(StreamPlan {
+        api: recording.api,
+        model: model.into(),
+        withhold_usage,
+        max_event_bytes,
+        tokenizer: None,
+    })
 }
 
 /// What comes out of chunks, and what was counted.

@@ -2,11 +2,16 @@
 
 use std::collections::HashMap;
 
+use tollgate_filters::tokenizer::chat::Overhead;
+use tollgate_filters::tokenizer::image::ImageRule;
+
 use super::Unique;
 use crate::config::fault::{At, Faults};
 use crate::config::kind::Listed;
 use crate::config::schema::catalogue as schema;
-use crate::config::settings::{Model, Prices};
+use crate::config::secret::Sources;
+use crate::config::settings::{Model, ModelTokenizer, Prices};
+use crate::tokenizers::{self, TokenizerSource};
 
 /// The names that clients and other files may use for a model.
 pub(super) struct Names {
@@ -53,7 +58,13 @@ impl Names {
 }
 
 /// Checks and converts the catalogue.
-pub(super) fn models(list: Listed<schema::Model>, names: &Names, faults: &mut Faults) -> Vec<Model> {
+pub(super) fn models(
+    list: Listed<schema::Model>,
+    names: &Names,
+    sources: &Sources<'_>,
+    faults: &mut Faults,
+) -> Vec<Model> {
+    let mut tokenizers = Tokenizers::default();
     let successors: HashMap<String, String> = list
         .items
         .iter()
@@ -62,19 +73,36 @@ pub(super) fn models(list: Listed<schema::Model>, names: &Names, faults: &mut Fa
             Some((model.value.name.value.clone(), successor))
         })
         .collect();
-    list.items.into_iter().map(|model| one(model.value, names, &successors, faults)).collect()
+    list.items
+        .into_iter()
+        .map(|model| one(model.value, names, &successors, (sources, &mut tokenizers), faults))
+        .collect()
 }
 
 fn one(
     model: schema::Model,
     names: &Names,
     successors: &HashMap<String, String>,
+    (sources, tokenizers): (&Sources<'_>, &mut Tokenizers),
     faults: &mut Faults,
 ) -> Model {
     successor(&model, names, successors, faults);
     dates(&model, faults);
     let prices = &model.prices.value;
+    let images = &model.images.value;
     Model {
+        tokenizer: tokenizers.load(&model.tokenizer, sources, faults),
+        chat_template: model.chat_template.value.as_ref().map(|template| Overhead {
+            request: template.request.value,
+            message: template.message.value,
+            tools: template.tools.value,
+        }),
+        images: ImageRule {
+            tokens: images.tokens.value,
+            tile_px: images.tile_px.value,
+            tile_tokens: images.tile_tokens.value,
+            fit_px: images.fit_px.value,
+        },
         prices: Prices {
             input_micro_eur: prices.input.value,
             output_micro_eur: prices.output.value,
@@ -90,6 +118,30 @@ fn one(
         context_length: model.context_length.value,
         scan: super::scan::change(model.scan.value, faults),
         energy_kwh_per_million: model.energy_kwh_per_million.value,
+    }
+}
+
+/// The tokenizers of a catalogue. What two models name alike is read once, and what is wrong with it said once.
+#[derive(Default)]
+struct Tokenizers {
+    loaded: Vec<(TokenizerSource, Option<ModelTokenizer>)>,
+}
+
+impl Tokenizers {
+    fn load(
+        &mut self,
+        written: &At<Option<TokenizerSource>>,
+        sources: &Sources<'_>,
+        faults: &mut Faults,
+    ) -> Option<ModelTokenizer> {
+        let source = written.value.as_ref()?;
+        if let Some((_, known)) = self.loaded.iter().find(|(known, _)| known == source) {
+            return known.clone();
+        }
+        let loaded = faults.keep(&written.place, tokenizers::load(source, sources.dir));
+        let loaded = loaded.map(|tokenizer| ModelTokenizer { name: source.to_string(), tokenizer });
+        self.loaded.push((source.clone(), loaded.clone()));
+        loaded
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::schema::gateway as schema;
 use crate::config::secret::Sources;
 use crate::config::settings::{
     AccessLog, Admin, Auth, Cors, Keys, Limits, Listener, Log, Queue, Reload, Scan, Server, Storage, Stream,
-    Telemetry, Timeouts, TlsFiles,
+    Telemetry, Timeouts, TlsFiles, Tokens,
 };
 
 /// What `tollgate.yaml` means; `None` for what was refused.
@@ -23,6 +23,7 @@ pub(super) struct Gateway {
     pub(super) auth: Option<Auth>,
     pub(super) keys: Keys,
     pub(super) queue: Queue,
+    pub(super) tokens: Tokens,
     pub(super) stream: Stream,
     pub(super) cors: Cors,
     pub(super) log: Log,
@@ -52,6 +53,7 @@ pub(super) fn settings(file: schema::GatewayFile, sources: &Sources<'_>, faults:
         auth,
         keys: super::keys::keys(file.keys.value, sources, faults),
         queue: Queue { length: size(file.queue.value.length.value), wait: millis(&file.queue.value.wait_ms) },
+        tokens: Tokens { exact_bytes: size(file.tokens.value.exact_bytes.value) },
         stream: Stream {
             keepalive_comment: Some(millis(&stream.keepalive_comment_ms))
                 .filter(|silence| !silence.is_zero()),

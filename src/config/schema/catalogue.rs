@@ -1,11 +1,13 @@
 //! `models.yaml` and `tenants.yaml`: what is offered, and to whom.
 
 use serde_json::{Value as Json, json};
+use tollgate_filters::tokenizer::ENCODINGS;
 
 use crate::config::kind::{List, Maybe, Tried, Word, section};
 use crate::config::schema::scan::{Exemption, ScanChange};
 use crate::config::secret::SecretWord;
 use crate::config::words::{ANY, Cidr, Date, End, EndpointLabel, Energy, Euros, Name, Pattern, Text, Whole};
+use crate::tokenizers::TokenizerSource;
 
 section! {
     /// The whole file.
@@ -35,12 +37,45 @@ section! {
         successor: Maybe<Name> = absent "none is named";
         /// Tokens of prompt and answer together.
         context_length: Maybe<Whole<1, ANY>> = absent "not known";
+        /// What counts its tokens: an encoding that ships with the program, or its `tokenizer.json`, relative to the
+        /// directory of this file.
+        tokenizer: Maybe<TokenizerName> = absent "four characters a token";
+        /// Tokens that its chat template adds.
+        chat_template: Maybe<ChatTemplate> = absent "by the family that the tokenizer's special tokens tell";
+        /// What images in its requests come to.
+        images: Images = "{}";
         /// What tokens cost.
         prices: Prices = "{}";
         /// Prompt security for requests to this model, where it differs.
         scan: Maybe<ScanChange> = absent "as tollgate.yaml says";
         /// Energy.
         energy_kwh_per_million: Maybe<Energy> = absent "not known";
+    }
+}
+
+section! {
+    /// Tokens around the texts of a chat.
+    ChatTemplate {
+        /// Once for a request: its beginning, a system prompt of the template's own, the beginning of the answer.
+        request: Whole<0, 100_000> = "0";
+        /// For each message.
+        message: Whole<0, 1_000> = "0";
+        /// Once for a request with tools, beside their definitions.
+        tools: Whole<0, 100_000> = "0";
+    }
+}
+
+section! {
+    /// Tokens of an image: `tokens`, and `tile_tokens` for each tile of it.
+    Images {
+        /// For an image, whatever its size.
+        tokens: Whole<0, 1_000_000> = "256";
+        /// Side of a tile in pixels.
+        tile_px: Maybe<Whole<1, 65536>> = absent "images are not divided";
+        /// For each tile.
+        tile_tokens: Whole<0, 1_000_000> = "0";
+        /// An image with a longer side is brought down to this many pixels before it is divided.
+        fit_px: Maybe<Whole<1, 65536>> = absent "images keep their size";
     }
 }
 
@@ -103,6 +138,25 @@ section! {
         source_networks: List<Cidr> = "[]";
         /// Last day on which the key works, or the moment from which on it does not.
         expires: Maybe<End> = absent "never";
+    }
+}
+
+/// What counts the tokens of a model.
+pub(crate) enum TokenizerName {}
+
+impl Word for TokenizerName {
+    type Value = TokenizerSource;
+
+    fn words() -> String {
+        let encodings: Vec<&str> = ENCODINGS.iter().map(|(name, _)| *name).collect();
+        format!("one of {}, or the path of a tokenizer.json", encodings.join(", "))
+    }
+
+    fn parse(text: &str) -> Option<TokenizerSource> {
+        if ENCODINGS.iter().any(|(name, _)| *name == text) {
+            return Some(TokenizerSource::Encoding(text.to_owned()));
+        }
+        text.ends_with(".json").then(|| TokenizerSource::File(text.into()))
     }
 }
 

@@ -31,6 +31,8 @@ section! {
         scan: super::scan::Scan = "{}";
         /// Requests that wait because every server for their model is full.
         queue: Queue = "{}";
+        /// How tokens are counted.
+        tokens: Tokens = "{}";
         /// How event streams are kept alive.
         stream: Stream = "{}";
         /// Calls from web pages.
@@ -106,6 +108,15 @@ section! {
         answer_buffer_bytes: Bytes = "33554432";
         /// Largest event of a stream that is read; a larger one is passed on uncounted.
         event_bytes: Bytes = "1048576";
+    }
+}
+
+section! {
+    /// Counting tokens.
+    Tokens {
+        /// Text of one request, or of one answer, that is counted to the last token with a model's tokenizer; of more,
+        /// as much is counted as a sample. It bounds how long a worker is held up.
+        exact_bytes: Bytes = "65536";
     }
 }
 

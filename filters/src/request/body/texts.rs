@@ -6,9 +6,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use crate::json::{Kind, Leaf, Reader, Result, Str};
 use crate::request::scan::Role;
+use crate::tokenizer::image::is_image;
 
 /// One text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +69,13 @@ impl Text {
             && matches!(self.place.key, "messages" | "input" | "instructions" | "system")
     }
 
+    /// Whether a model reads it as it stands. Definitions of tools are read as JSON ([`super::Prompt::tools`]), and the
+    /// shape that an answer must have is mostly not read but enforced.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        !matches!(self.place.key, "tools" | "functions" | "response_format" | "text")
+    }
+
     /// The text, unescaped. `body` is the body that it was found in.
     ///
     /// # Cost
@@ -112,6 +121,12 @@ pub(super) struct Texts {
     pub(super) chars: u64,
     /// Numbers among them: prompts given as tokens.
     pub(super) numbers: u64,
+    /// Items of the keys in which a chat's messages stand, or as many inputs.
+    pub(super) items: u64,
+    /// Parts that say that they are images.
+    pub(super) image_parts: u64,
+    /// Where images in base64 stand.
+    pub(super) image_data: Vec<Range<usize>>,
 }
 
 /// The texts of a list of messages, which comes next.
@@ -127,12 +142,19 @@ pub fn texts_of_messages(reader: &mut Reader<'_>) -> Result<Vec<Text>> {
 impl Texts {
     /// Reads the value of `key`, which comes next.
     pub(super) fn read(&mut self, reader: &mut Reader<'_>, key: &'static str, role: Role) -> Result<()> {
+        let is_item = !matches!(key, "tools" | "functions" | "response_format" | "text" | "suffix");
+        // Anthropic's `system` may be a list of blocks, which are one message.
+        let is_one = key == "system" || reader.peek()? == Kind::String;
+        self.items += u64::from(is_item && is_one);
         if reader.peek()? != Kind::Array {
             return self.read_item(reader, Place { key, index: None }, role);
         }
         reader.enter_array()?;
         let mut index = 0;
         while reader.next_item()? {
+            // A list of numbers is one input.
+            let is_next = index == 0 || reader.peek()? != Kind::Number;
+            self.items += u64::from(is_item && !is_one && is_next);
             self.read_item(reader, Place { key, index: Some(index) }, role)?;
             index = index.saturating_add(1);
         }
@@ -176,9 +198,16 @@ impl Texts {
         let mut role = default;
         reader.walk(|leaf| match leaf {
             // What a tool's result holds is the tool's, at any depth.
-            Leaf::String { key: Some(key), value } if key.is("type") => role = role_of_type(&value, role),
-            Leaf::String { key: Some(key), .. } if is_no_text(key) => {}
-            Leaf::String { value, .. } if value.raw.starts_with(b"data:") => {}
+            Leaf::String { key: Some(key), value } if key.is("type") => {
+                role = role_of_type(&value, role);
+                self.image_parts += u64::from(is_image_type(&value));
+            }
+            Leaf::String { key: Some(key), value } if is_no_text(key) => {
+                self.image_data.extend(image_data(&value))
+            }
+            Leaf::String { value, .. } if value.raw.starts_with(b"data:") => {
+                self.image_data.extend(image_data(&value));
+            }
             Leaf::String { value, .. } => {
                 let chars = value.chars();
                 self.chars += chars;
@@ -207,6 +236,24 @@ fn role_of_type(kind: &Str<'_>, otherwise: Role) -> Role {
     const RESULTS: [&str; 5] =
         ["tool_result", "function_call_output", "search_result", "document", "custom_tool_call_output"];
     if RESULTS.iter().any(|name| kind.is(name)) { Role::Tool } else { otherwise }
+}
+
+fn is_image_type(kind: &Str<'_>) -> bool {
+    ["image_url", "input_image", "image"].iter().any(|name| kind.is(name))
+}
+
+/// Where the base64 of an image stands, if `value` is one: in a `data:` address, or by itself.
+fn image_data(value: &Str<'_>) -> Option<Range<usize>> {
+    let base64 = if value.raw.starts_with(b"data:image/") {
+        // What says the type is short.
+        let head = &value.raw[..value.raw.len().min(128)];
+        memchr::memchr(b',', head)? + 1
+    } else if is_image(value.raw) {
+        0
+    } else {
+        return None;
+    };
+    Some(value.start + base64..value.start + value.raw.len())
 }
 
 /// Keys whose string is not read as text by a model: names, identifiers, and media in base64.

@@ -6,7 +6,13 @@ const STOP: &str = r#"data: {"model":"m","choices":[{"index":0,"delta":{},"finis
 const USAGE: &str = r#"data: {"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
 
 fn filter(api: Api, model: &str, withhold_usage: bool) -> StreamFilter {
-    StreamFilter::new(StreamPlan { api, model: model.into(), withhold_usage, max_event_bytes: 4096 })
+    StreamFilter::new(StreamPlan {
+        api,
+        model: model.into(),
+        withhold_usage,
+        max_event_bytes: 4096,
+        tokenizer: None,
+    })
 }
 
 /// What comes out of a stream given whole, and of one given byte by byte; both must be the same.
