@@ -21,6 +21,8 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 READY_SECONDS = 60
+# Of the real model; made by scripts/install-clients.sh.
+TOKENIZER = HERE.parents[1] / "target/venv/tokenizers/smollm2.json"
 # An engine that runs elsewhere may still be loading its model.
 ENGINE_SECONDS = 600
 
@@ -76,7 +78,10 @@ def write_conf(folder, key, engine, real):
             "name": "real", "models": [{"model": "smol", "served_as": served_as}], "health": health,
             "servers": [{"name": "real", "address": f"127.0.0.1:{port}", "engine": kind}],
         })
-        models.append({"name": "smol", "publisher": "Hugging Face"})
+        model = {"name": "smol", "publisher": "Hugging Face"}
+        if TOKENIZER.exists():
+            model["tokenizer"] = str(TOKENIZER)
+        models.append(model)
     files = {
         "tollgate": {
             "listeners": [{"address": "127.0.0.1:0", "cleartext": True, "http2": True}],
@@ -167,6 +172,7 @@ def main():
         environment = os.environ | {
             "TOLLGATE_URL": url, "TOLLGATE_ADMIN": admin, "TOLLGATE_KEY": key,
             "TOLLGATE_REAL_MODEL": real[0] if real else "",
+            "TOLLGATE_REAL_TOKENIZER": str(TOKENIZER) if TOKENIZER.exists() else "",
         }
         if not args.node_only:
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "python"]

@@ -5,3 +5,4 @@ mod answers;
 mod errors;
 mod recordings;
 mod streams;
+mod tokens;

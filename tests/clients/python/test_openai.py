@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+import re
+import time
+import urllib.request
 
 import openai
 import pytest
@@ -194,3 +197,33 @@ class TestRealModel:
         with pytest.raises(openai.BadRequestError) as caught:
             ask("word " * 4000, model="smol", max_tokens=4)
         assert caught.value.code == "context_length_exceeded"
+
+    @pytest.mark.skipif(not os.environ["TOLLGATE_REAL_TOKENIZER"], reason="SKIPPED: no tokenizer of the real model")
+    def test_the_gateway_counts_what_the_server_counts(self, ask):
+        before = compared()
+        for question, streams in [("Tell me about the sea.", True), ("Write a line of Python.", False)]:
+            answer = ask(question, model="smol", max_tokens=40, temperature=0, stream=streams, messages=[
+                {"role": "system", "content": "You are a brief assistant."}, {"role": "user", "content": question},
+            ])
+            if streams:
+                list(answer)
+        deadline = time.monotonic() + 10
+        while (after := compared()) == before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for kind in ("input", "output"):
+            reported, counted = (after[kind, by] - before.get((kind, by), 0) for by in ("reported", "counted"))
+            assert reported > 10
+            # A word that is cut at the cap may be one token more for either.
+            assert abs(reported - counted) <= 2, f"{kind}: {counted} counted, {reported} reported"
+
+
+def compared():
+    """Tokens that server and gateway both counted, by kind and by who did."""
+    metrics = urllib.request.urlopen(os.environ["TOLLGATE_ADMIN"] + "/metrics", timeout=10).read().decode()
+    found = {}
+    for line in metrics.splitlines():
+        if line.startswith('tollgate_compared_tokens_total{') and 'model="smol"' in line:
+            labels, value = line.rsplit(" ", 1)
+            read = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+            found[read["kind"], read["by"]] = float(value)
+    return found
