@@ -104,7 +104,7 @@ fn is_plain(recording: &Recording) -> bool {
 fn reported(recording: &Recording) -> Option<u64> {
     let text = std::str::from_utf8(&recording.body).ok()?;
     let documents = text.lines().map(|line| line.strip_prefix("data: ").unwrap_or(line));
-    let usages = documents
+    let mut usages = documents
         .filter_map(|json| serde_json::from_str::<Value>(json).ok()?["usage"]["completion_tokens"].as_u64());
     usages.next_back().filter(|tokens| *tokens > 0)
 }
