@@ -3,11 +3,11 @@
 //! Hyperscan is not built in and the oracle of the other's tests.
 
 #[cfg(feature = "hyperscan")]
-mod ascii;
-#[cfg(feature = "hyperscan")]
 mod dialect;
 #[cfg(feature = "hyperscan")]
 mod fast;
+#[cfg(feature = "hyperscan")]
+mod plain;
 
 use regex_syntax::hir::Hir;
 

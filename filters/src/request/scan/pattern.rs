@@ -12,6 +12,7 @@
 
 mod cut;
 mod examples;
+mod frequency;
 mod lexicon;
 mod phrase;
 mod pieces;
@@ -32,6 +33,8 @@ use super::matcher::{MAX_LITERAL, Matcher, MatcherScratch, Unfit, Wanted};
 use super::pack::{Languages, LinkedRule, PackFault, Packs, Roles, Trigger, Views};
 use super::reference::{Reference, Starts};
 use super::{Category, Severity, View};
+#[cfg(feature = "hyperscan")]
+pub(crate) use lexicon::Beside;
 use lexicon::Lexicon;
 pub(crate) use lexicon::Literals;
 use phrase::Window;

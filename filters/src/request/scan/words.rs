@@ -9,24 +9,45 @@
 //! A word is a longest run of ASCII letters and digits. Blocks of 64 bytes become one bit a byte, so there is no
 //! branch a byte and, ordinary text having few words in the table, hardly one a word that is guessed wrong.
 
+use wide::i8x16;
+
 use super::matcher::MAX_LITERAL;
+use super::pattern::Beside;
 
 /// Literals that begin words, in a form to be looked up.
 #[derive(Debug)]
 pub(crate) struct Words {
+    /// Those that mean something by themselves.
+    alone: Tables,
+    /// Those that only mean something beside another word.
+    paired: Tables,
+    /// The pairs of neighbours in which they do.
+    pairs: Pairs,
+    literals: Vec<Box<[u8]>>,
+}
+
+/// Literals by the words that they begin.
+#[derive(Debug)]
+struct Tables {
     /// Literals that are one whole word, by its first eight bytes and its length.
     whole: Table,
     /// All others, by their first [`KEY`] bytes, or fewer if the word ends before.
     stems: Table,
-    literals: Vec<Box<[u8]>>,
     /// Lengths below [`KEY`] of literals that longer words may begin with: those are looked up by them as well.
     short: Vec<u32>,
+}
+
+/// A set of pairs of words that follow each other, by their first letters: it may have more than it was given.
+#[derive(Debug)]
+struct Pairs {
+    /// Two bits for each.
+    filled: Box<[u64; PAIR_WORDS]>,
 }
 
 /// A hash table that is asked often and seldom has an answer.
 #[derive(Debug)]
 struct Table {
-    /// One bit a hash: whether anything has it. Several hashes share a row.
+    /// Two bits for each key that is there. Several hashes share a row.
     filled: Vec<u64>,
     /// How far a product is shifted to be a hash.
     shift: u32,
@@ -56,6 +77,14 @@ struct Word {
     head: u64,
 }
 
+impl Word {
+    /// Up to four of its letters, the first one lowest, with zeros after them.
+    #[inline]
+    fn key(self) -> u32 {
+        stem_key(self.head, self.letters.min(KEY)) as u32
+    }
+}
+
 /// A literal that the end of a piece cuts in two.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unfinished {
@@ -68,12 +97,15 @@ pub(crate) struct Unfinished {
 /// Bytes of a stem that are hashed.
 const KEY: u32 = 4;
 
-/// Bits for each entry of a table, as a power of two: of the words that are not in it one in eight or more is looked up
-/// in vain, and sixteen thousand literals take 16 KiB of the nearest cache.
-const SPARSE: u32 = 3;
+/// Bits for each entry of a table, as a power of two. Each word has two of them, beside each other: of the words that are
+/// not in the table one in fifty is looked up in vain, and sixteen thousand literals take 32 KiB.
+const SPARSE: u32 = 4;
 
 /// Bits that share a row, as a power of two.
-const ROW_BITS: u32 = 2;
+const ROW_BITS: u32 = 3;
+
+/// Size of the set of pairs: 16 KiB, of which ten thousand phrases fill an eighth.
+const PAIR_WORDS: usize = 1 << 11;
 
 /// The longest word that is told from others by its length.
 const LONGEST_WHOLE: usize = 60;
@@ -83,15 +115,49 @@ const LOWER: u64 = 0x2020_2020_2020_2020;
 
 impl Words {
     /// Each literal begins with an ASCII letter or digit and is in lower case. A literal that is not `open` may
-    /// be left out where the word goes on after it.
+    /// be left out where the word goes on after it, and one that has to stand beside another word where it does not.
     ///
     /// # Errors
     /// If there are more than the tables can hold.
-    pub(crate) fn new(literals: &[Box<[u8]>], open: &[bool]) -> Result<Self, String> {
+    pub(crate) fn new(literals: &[Box<[u8]>], open: &[bool], beside: &[Beside]) -> Result<Self, String> {
+        let all = || (0..).zip(literals).zip(open).zip(beside);
+        let of = |is_paired: bool| all().filter(move |(_, beside)| beside.is_some() == is_paired);
+        let mut pairs = Pairs { filled: Box::new([0; PAIR_WORDS]) };
+        for (before, after) in beside.iter().flatten().flatten() {
+            let (word, bits) = Pairs::place(*before, *after);
+            pairs.filled[word] |= bits;
+        }
+        Ok(Self {
+            alone: Tables::new(of(false).map(|(literal, _)| literal))?,
+            paired: Tables::new(of(true).map(|(literal, _)| literal))?,
+            pairs,
+            literals: literals.to_vec(),
+        })
+    }
+}
+
+impl Pairs {
+    /// Which of the words of `filled` tells about a pair, and its two bits there.
+    #[inline]
+    fn place(before: u32, after: u32) -> (usize, u64) {
+        let product = Table::product(u64::from(before) << 32 | u64::from(after));
+        let word = (product >> (64 - PAIR_WORDS.ilog2())) as usize;
+        (word, 1 << (product >> 40 & 63) | 1 << (product >> 34 & 63))
+    }
+
+    #[inline]
+    fn has(&self, before: u32, after: u32) -> bool {
+        let (word, bits) = Self::place(before, after);
+        self.filled[word] & bits == bits
+    }
+}
+
+impl Tables {
+    fn new<'l>(literals: impl Iterator<Item = ((u32, &'l Box<[u8]>), &'l bool)>) -> Result<Self, String> {
         let mut whole = Vec::new();
         let mut stems = Vec::new();
         let mut short = Vec::new();
-        for ((literal, bytes), open) in (0..).zip(literals).zip(open) {
+        for ((literal, bytes), open) in literals {
             let letters = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
             let number = |length: usize| u16::try_from(length).map_err(|error| error.to_string());
             let (run, length) = (number(letters)?, number(bytes.len())?);
@@ -108,13 +174,33 @@ impl Words {
                 short.push(key);
             }
         }
-        Ok(Self { whole: Table::new(whole)?, stems: Table::new(stems)?, literals: literals.to_vec(), short })
+        Ok(Self { whole: Table::new(whole)?, stems: Table::new(stems)?, short })
     }
 
+    /// Looks up one word: `row` gets what may be there, and for how many letters.
+    #[inline]
+    fn look_up(&self, word: Word, mut row: impl FnMut(&[Entry], u32)) {
+        let Word { letters, head, .. } = word;
+        if let Some(entries) = self.whole.of(whole_key(head, letters)) {
+            row(entries, letters);
+        }
+        let key = letters.min(KEY);
+        if let Some(entries) = self.stems.of(stem_key(head, key)) {
+            row(entries, key);
+        }
+        for key in self.short.iter().copied().filter(|key| letters > *key) {
+            if let Some(entries) = self.stems.of(stem_key(head, key)) {
+                row(entries, key);
+            }
+        }
+    }
+}
+
+impl Words {
     /// Reports the number of each literal that a word begins with, and where it ends, in the order of the words.
     #[inline]
     pub(crate) fn scan(&self, text: &[u8], report: impl FnMut(u32, usize)) {
-        self.scan_words(text, 0, text.len(), report, |_, _| {});
+        self.scan_words(text, report, |_, _| {});
     }
 
     /// The same for a text that comes in pieces: `text` is the part that is kept, of which the words before
@@ -126,17 +212,23 @@ impl Words {
         from: usize,
         is_final: bool,
         unfinished: &mut Vec<Unfinished>,
-        report: impl FnMut(u32, usize),
+        mut report: impl FnMut(u32, usize),
     ) -> usize {
         let open = text[from..].iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
         // A word that is longer than any literal need not be waited for.
         let until = if is_final || open >= MAX_LITERAL { text.len() } else { text.len() - open };
-        let cut = |literal, start| {
+        let mut cut = |literal, start| {
             if !is_final {
                 unfinished.push(Unfinished { start, literal });
             }
         };
-        self.scan_words(text, from, until, report, cut);
+        self.each_word(text, from, until, |word| {
+            for tables in [&self.alone, &self.paired] {
+                tables.look_up(word, |row, letters| {
+                    self.compare(row, text, word, letters, &mut report, &mut cut)
+                });
+            }
+        });
         until
     }
 
@@ -152,16 +244,32 @@ impl Words {
         }
     }
 
-    /// Looks up the words that begin in `from..until`.
+    /// Looks up all words.
     #[inline]
-    fn scan_words(
-        &self,
-        text: &[u8],
-        from: usize,
-        until: usize,
-        mut report: impl FnMut(u32, usize),
-        mut cut: impl FnMut(u32, usize),
-    ) {
+    fn scan_words(&self, text: &[u8], mut report: impl FnMut(u32, usize), mut cut: impl FnMut(u32, usize)) {
+        // The word before, and whether the literals that stand beside others were looked up for it.
+        let mut last = Word { start: 0, letters: 0, head: 0 };
+        let mut last_key = 0;
+        let mut is_done = true;
+        self.each_word(text, 0, text.len(), |word| {
+            self.alone
+                .look_up(word, |row, letters| self.compare(row, text, word, letters, &mut report, &mut cut));
+            let key = word.key();
+            let is_pair = self.pairs.has(last_key, key);
+            if is_pair {
+                for word in [last, word].into_iter().skip(usize::from(is_done)) {
+                    self.paired.look_up(word, |row, letters| {
+                        self.compare(row, text, word, letters, &mut report, &mut cut);
+                    });
+                }
+            }
+            (last, last_key, is_done) = (word, key, is_pair);
+        });
+    }
+
+    /// Calls `each` with the words that begin in `from..until`.
+    #[inline]
+    fn each_word(&self, text: &[u8], from: usize, until: usize, mut each: impl FnMut(Word)) {
         let mut begun = u64::from(from > 0 && text[from - 1].is_ascii_alphanumeric());
         let mut mask = block(text, from);
         let mut at = from;
@@ -176,21 +284,8 @@ impl Words {
                 if start >= until {
                     return;
                 }
-                let length = (mask >> offset | (next << 1) << (63 - offset)).trailing_ones();
-                let head = load(text, start);
-                let word = Word { start, letters: length, head };
-                if let Some(row) = self.whole.of(whole_key(head, length)) {
-                    self.compare(row, text, word, length, &mut report, &mut cut);
-                }
-                let key = length.min(KEY);
-                if let Some(row) = self.stems.of(stem_key(head, key)) {
-                    self.compare(row, text, word, key, &mut report, &mut cut);
-                }
-                for key in self.short.iter().copied().filter(|key| length > *key) {
-                    if let Some(row) = self.stems.of(stem_key(head, key)) {
-                        self.compare(row, text, word, key, &mut report, &mut cut);
-                    }
-                }
+                let letters = (mask >> offset | (next << 1) << (63 - offset)).trailing_ones();
+                each(Word { start, letters, head: load(text, start) });
             }
             mask = next;
             at += 64;
@@ -248,8 +343,8 @@ impl Table {
         for row in 0..1 << (bits - ROW_BITS) {
             table.rows.push(place(table.entries.len())?);
             while let Some((key, entry)) = left.next_if(|(key, _)| table.hash(*key) >> ROW_BITS == row) {
-                let hash = table.hash(key);
-                table.filled[hash / 64] |= 1 << (hash % 64);
+                let (word, bits) = table.bits(key);
+                table.filled[word] |= bits;
                 table.entries.push(entry);
             }
         }
@@ -259,18 +354,31 @@ impl Table {
 
     /// Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4), with 2^64 / golden ratio.
     #[inline]
+    fn product(key: u64) -> u64 {
+        key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    #[inline]
     fn hash(&self, key: u64) -> usize {
-        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
+        (Self::product(key) >> self.shift) as usize
+    }
+
+    /// Which of the words of `filled` tells about a key, and its two bits there.
+    #[inline]
+    fn bits(&self, key: u64) -> (usize, u64) {
+        let product = Self::product(key);
+        let hash = product >> self.shift;
+        ((hash / 64) as usize, 1 << (hash % 64) | 1 << (product >> (self.shift - 6) & 63))
     }
 
     /// The entries that may have this key.
     #[inline]
     fn of(&self, key: u64) -> Option<&[Entry]> {
-        let hash = self.hash(key);
-        if self.filled[hash / 64] >> (hash % 64) & 1 == 0 {
+        let (word, bits) = self.bits(key);
+        if self.filled[word] & bits != bits {
             return None;
         }
-        let row = hash >> ROW_BITS;
+        let row = self.hash(key) >> ROW_BITS;
         Some(&self.entries[usize::from(self.rows[row])..usize::from(self.rows[row + 1])])
     }
 }
@@ -328,19 +436,17 @@ fn block(text: &[u8], at: usize) -> u64 {
 
 #[inline]
 fn alphanumeric(bytes: &[u8; 64]) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x80 * ONES;
     let mut mask = 0;
-    for (index, eight) in bytes.as_chunks::<8>().0.iter().enumerate() {
-        let eight = u64::from_le_bytes(*eight);
-        let low = eight & !HIGH;
-        // Adding 0x80 - c sets a byte's high bit if the byte is c or more, and carries into no other.
-        let at_least = |bytes: u64, least: u8| bytes + ONES * u64::from(0x80 - least);
-        let letter = at_least(low | LOWER, b'a') & !at_least(low | LOWER, b'z' + 1);
-        let digit = at_least(low, b'0') & !at_least(low, b'9' + 1);
-        let bits = ((letter | digit) & !eight & HIGH) >> 7;
-        // Gathers the lowest bit of each byte in the topmost byte.
-        mask |= (bits.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * index);
+    for (index, sixteen) in bytes.as_chunks::<16>().0.iter().enumerate() {
+        // Compared with their signs, so that no byte past ASCII is taken for a letter.
+        let bytes = i8x16::new(sixteen.map(u8::cast_signed));
+        let within = |bytes: i8x16, first: u8, last: u8| {
+            let [below, above] = [first - 1, last + 1].map(|byte| i8x16::splat(byte.cast_signed()));
+            bytes.simd_gt(below) & above.simd_gt(bytes)
+        };
+        let lower = bytes | i8x16::splat(0x20);
+        let known = within(lower, b'a', b'z') | within(bytes, b'0', b'9');
+        mask |= u64::from(known.to_bitmask()) << (16 * index);
     }
     mask
 }
@@ -352,7 +458,7 @@ mod tests {
     fn found(literals: &[&str], text: &str) -> Vec<(String, usize)> {
         let literals: Vec<Box<[u8]>> = literals.iter().map(|literal| literal.as_bytes().into()).collect();
         let open = vec![true; literals.len()];
-        let words = Words::new(&literals, &open).expect("a few literals fit");
+        let words = Words::new(&literals, &open, &vec![None; literals.len()]).expect("a few literals fit");
         let mut found = Vec::new();
         words.scan(text.as_bytes(), |literal, end| {
             found.push((String::from_utf8_lossy(&literals[literal as usize]).into_owned(), end));

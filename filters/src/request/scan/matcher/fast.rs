@@ -1,6 +1,6 @@
 //! The engine for speed. Literals that begin words are looked up in a table; the others, which are those of
 //! scripts without word boundaries, and all patterns are Hyperscan's. For whole texts there are two databases: one
-//! of all that a text in ASCII can match, and one of everything for the others.
+//! of all that a plain text can match, and one of everything for the others.
 
 use std::sync::Arc;
 
@@ -10,14 +10,15 @@ use ring::digest;
 use super::super::hyperscan::{Database, Error, Expression, Found, Scratch, Stream, platform};
 use super::super::words::{Unfinished, Words};
 use super::dialect::for_hyperscan;
-use super::{Mode, Piece, Unfit, Wanted, ascii};
+use super::plain::{is_plain, only};
+use super::{Mode, Piece, Unfit, Wanted};
 
 /// Literals and patterns, ready to be looked for.
 #[derive(Debug)]
 pub(crate) struct Fast {
     words: Words,
-    /// For texts that are ASCII; never there in stream mode, where nobody knows beforehand.
-    ascii: Option<Arc<Database>>,
+    /// For plain texts; never there in stream mode, where nobody knows beforehand.
+    plain: Option<Arc<Database>>,
     /// For all others.
     full: Option<Arc<Database>>,
     name: [u8; digest::SHA256_OUTPUT_LEN],
@@ -44,22 +45,22 @@ pub(crate) struct FastStream {
 const KEPT: usize = 1 << 16;
 
 /// The first bytes of what is saved; the number changes with the layout.
-const MAGIC: &[u8; 8] = b"tollgsc2";
+const MAGIC: &[u8; 8] = b"tollgsc3";
 
 pub(super) fn cache_name(wanted: Wanted<'_>) -> String {
     name(&recipe(wanted), wanted.mode).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The expressions of each database: for ASCII, and in full.
+/// The expressions of each database: for plain texts, and in full.
 fn recipe(wanted: Wanted<'_>) -> [Vec<Expression>; 2] {
-    let mut ascii = Vec::new();
+    let mut plain = Vec::new();
     let mut full = Vec::new();
     let literals = (0..).zip(&wanted.literals.all).skip(wanted.literals.words);
     for (number, literal) in literals {
         let text = literal.iter().map(|byte| format!("\\x{byte:02x}")).collect();
         let expression = Expression { text, number, caseless: true, once: false };
-        if literal.is_ascii() {
-            ascii.push(expression.clone());
+        if is_plain(literal) {
+            plain.push(expression.clone());
         }
         full.push(expression);
     }
@@ -67,13 +68,13 @@ fn recipe(wanted: Wanted<'_>) -> [Vec<Expression>; 2] {
     for (number, pattern) in patterns {
         let expression =
             |hir: &Hir| Expression { text: for_hyperscan(hir), number, caseless: false, once: true };
-        ascii.extend(ascii::only(pattern).map(|hir| expression(&hir)));
+        plain.extend(only(pattern).map(|hir| expression(&hir)));
         full.push(expression(pattern));
     }
     if wanted.mode == Mode::Stream {
-        ascii.clear();
+        plain.clear();
     }
-    [ascii, full]
+    [plain, full]
 }
 
 fn name(recipe: &[Vec<Expression>; 2], mode: Mode) -> [u8; digest::SHA256_OUTPUT_LEN] {
@@ -98,31 +99,31 @@ fn name(recipe: &[Vec<Expression>; 2], mode: Mode) -> [u8; digest::SHA256_OUTPUT
 impl Fast {
     pub(super) fn new(wanted: Wanted<'_>, saved: Option<&[u8]>) -> Result<Self, Unfit> {
         let literals = wanted.literals;
-        let words = Words::new(&literals.all[..literals.words], &literals.open)
+        let words = Words::new(&literals.all[..literals.words], &literals.open, &literals.beside)
             .map_err(|message| Unfit { pattern: None, message })?;
         let recipe = recipe(wanted);
         let name = name(&recipe, wanted.mode);
         let databases = match saved.and_then(|saved| load(saved, &name)) {
             Some(databases) => databases,
             None => {
-                let [ascii, full] = recipe;
+                let [plain, full] = recipe;
                 // In full first: what is wrong with a pattern is told of the pattern as it was written.
                 let full = compile(full, wanted, false)?;
-                [compile(ascii, wanted, true)?, full]
+                [compile(plain, wanted, true)?, full]
             }
         };
-        let [ascii, full] = databases.map(|database| database.map(Arc::new));
-        Ok(Self { words, ascii, full, name })
+        let [plain, full] = databases.map(|database| database.map(Arc::new));
+        Ok(Self { words, plain, full, name })
     }
 
     fn databases(&self) -> impl Iterator<Item = &Database> {
-        self.ascii.iter().chain(&self.full).map(|database| &**database)
+        self.plain.iter().chain(&self.full).map(|database| &**database)
     }
 
     pub(super) fn save(&self) -> Option<Vec<u8>> {
         let mut saved = MAGIC.to_vec();
         saved.extend(self.name);
-        for database in [&self.ascii, &self.full] {
+        for database in [&self.plain, &self.full] {
             let bytes = match database {
                 Some(database) => database.save().ok()?,
                 None => Vec::new(),
@@ -144,7 +145,7 @@ impl Fast {
     pub(super) fn scan(&self, text: &[u8], scratch: &mut FastScratch, mut report: impl FnMut(u32, usize)) {
         let FastScratch { hyperscan, found } = scratch;
         found.clear();
-        let database = if text.is_ascii() { &self.ascii } else { &self.full };
+        let database = if is_plain(text) { &self.plain } else { &self.full };
         if let (Some(hyperscan), Some(database)) = (hyperscan, database) {
             database.scan(text, hyperscan, found);
         }
@@ -166,7 +167,7 @@ impl Fast {
     }
 
     pub(super) fn open(&self) -> FastStream {
-        debug_assert!(self.ascii.is_none(), "made for streams");
+        debug_assert!(self.plain.is_none(), "made for streams");
         let hyperscan = self.full.as_ref().map(Stream::open);
         FastStream { hyperscan, next_word: 0, unfinished: Vec::new() }
     }

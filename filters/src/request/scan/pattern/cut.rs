@@ -5,14 +5,15 @@ use std::collections::HashMap;
 
 use super::super::matcher::MAX_LITERAL;
 use super::super::pack::{Languages, LinkedAtom};
-use super::phrase::{Joint, MAX_SEPARATORS, Phrase, Word, is_apostrophe};
+use super::frequency::Frequency;
+use super::phrase::{Joint, MAX_SEPARATORS, Phrase, Word, is_apostrophe, word_key};
 
 /// An atom, cut at its spaces and apostrophes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Cut {
     pub(super) concept: u16,
     pub(super) languages: Languages,
-    /// Its rarest word, as far as can be told.
+    /// Its rarest word.
     pub(super) literal: Box<[u8]>,
     pub(super) bounded_start: bool,
     pub(super) bounded_end: bool,
@@ -26,14 +27,17 @@ impl Cut {
     pub(super) fn new<'p>(
         atom: &'p LinkedAtom,
         normalise: impl Fn(&'p str) -> Cow<'p, str>,
-        common: &Common,
+        frequency: &Frequency,
     ) -> Result<Self, String> {
         let text = atom.text.trim();
         let (open_start, text) = text.strip_prefix('*').map_or((false, text), |rest| (true, rest));
         let (open_end, text) = text.strip_suffix('*').map_or((false, text), |rest| (true, rest));
         let text = normalise(text);
         let mut words = words(&text);
-        let rarest = words.iter().enumerate().max_by_key(|(_, word)| common.rarity(&word.bytes));
+        let rarest = words.iter().enumerate().max_by(|(_, one), (_, other)| {
+            let [one, other] = [one, other].map(|word| (-frequency.of_word(&word.bytes), word.bytes.len()));
+            one.0.total_cmp(&other.0).then(one.1.cmp(&other.1))
+        });
         let Some((index, _)) = rarest else {
             return Err(format!("nothing is left of the atom {:?} once it is normalised", atom.text));
         };
@@ -77,47 +81,35 @@ impl Cut {
     }
 }
 
-/// The most common words of the languages that phrases are written in, the most common first. A phrase is found
-/// by its rarest word, and one that half of all sentences have would be found everywhere.
-const COMMON: &str = "the and a to of in is that you for it i with as this on be are or not from an at by have can your \
-    if will we they what all but do has one how more when which there their about so would other like any no \
-    make use should was he my me use new also get than then them its into out up just only now his our who may \
-    de la le que les et des en un une du est pour dans qui par pas au sur ne se il sont vous avec ce plus ou tout \
-    son votre vos mes si cette nous je tu leur fait etre el y los del las por con para es lo como mas su al pero \
-    sus ha o este si todo esta sin sobre tu tus yo der die und das den von zu mit sich ist auf fur nicht ein eine \
-    als auch dem an werden aus wie im oder nur wenn du sie ich wir dein deine alle alles mehr so bei nach uber di il \
-    e che non per sono da le gli della piu ma i si o anche questo come tutte tutti tua tuo te ti ho hai do da em \
-    os nao uma mais das dos ao se na no foi seu sua ele voce isso tudo todas todos ve bir bu icin ile da ne gibi \
-    olarak cok daha sen tum";
-
-/// [`COMMON`] by word.
-#[derive(Debug)]
-pub(super) struct Common {
-    ranks: HashMap<&'static [u8], usize>,
-}
-
-impl Common {
-    pub(super) fn new() -> Self {
-        let mut ranks = HashMap::new();
-        for (rank, word) in COMMON.split_whitespace().enumerate() {
-            // Where a word is common in two languages, its first rank counts.
-            ranks.entry(word.as_bytes()).or_insert(rank);
-        }
-        Self { ranks }
-    }
-
-    /// How rare a word is likely to be; larger is rarer.
-    fn rarity(&self, word: &[u8]) -> usize {
-        // Past the list, the longer the rarer.
-        self.ranks.get(word).copied().unwrap_or(10_000 + word.len())
-    }
-}
-
 impl Cut {
     /// Its length as a reader counts it.
     pub(super) fn length(&self) -> usize {
-        let around = self.phrase.iter().flat_map(|phrase| phrase.before.iter().chain(&phrase.after));
-        self.literal.len() + around.map(|word| word.bytes.len() + 1).sum::<usize>()
+        self.literal.len() + self.around().map(|word| word.bytes.len() + 1).sum::<usize>()
+    }
+
+    fn around(&self) -> impl Iterator<Item = &Word> {
+        self.phrase.iter().flat_map(|phrase| phrase.before.iter().chain(&phrase.after))
+    }
+
+    /// Its literal and the word beside it, in their order, as words are known by their first letters; `None` if they
+    /// cannot be.
+    pub(super) fn pair(&self) -> Option<(u32, u32)> {
+        let phrase = self.phrase.as_ref()?;
+        phrase.neighbour()?;
+        let literal = word_key(&self.literal).filter(|_| self.literal.len() >= 4 || self.is_closed())?;
+        match (phrase.after.first(), phrase.before.first()) {
+            (Some(next), _) => Some((literal, word_key(&next.bytes)?)),
+            (None, Some(last)) => {
+                let is_whole = phrase.before.len() > 1 || phrase.bounded_start;
+                Some((word_key(&last.bytes).filter(|_| is_whole)?, literal))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// Whether the word that its literal begins ends where the literal does.
+    pub(super) fn is_closed(&self) -> bool {
+        self.bounded_end || self.phrase.as_ref().is_some_and(|phrase| !phrase.after.is_empty())
     }
 
     /// The most bytes that it reaches to either side of its literal, that included, and what bounds it.

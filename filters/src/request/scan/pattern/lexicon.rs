@@ -15,7 +15,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::super::pack::{Languages, PackFault, Packs};
-use super::cut::{self, Common, Cut};
+use super::cut::{self, Cut};
+use super::frequency::Frequency;
+#[cfg(doc)]
+use super::phrase::word_key;
 use super::phrase::{Neighbour, Not, Phrase, Phrases, Window};
 use super::workspace::Event;
 
@@ -47,7 +50,17 @@ pub(crate) struct Literals {
     pub(crate) words: usize,
     /// For each that begins words whether it may end within one.
     pub(crate) open: Vec<bool>,
+    /// For each that begins words, if it means nothing but beside another word, what it has to stand beside.
+    #[cfg_attr(
+        not(feature = "hyperscan"),
+        expect(dead_code, reason = "the engine in Rust finds all literals")
+    )]
+    pub(crate) beside: Vec<Beside>,
 }
+
+/// What a literal has to stand beside: pairs of neighbours, each as [`word_key`] gives it; `None` if it also means
+/// something by itself.
+pub(crate) type Beside = Option<Vec<(u32, u32)>>;
 
 /// Where the uses of a literal begin. Each kind ends where the next begins. A common word is part of hundreds of
 /// phrases, so those are found by the word beside it, and only the few that begin alike are compared.
@@ -90,9 +103,9 @@ impl Lexicon {
     ) -> Result<Self, Vec<PackFault>> {
         let mut faults = Vec::new();
         let mut parsed = Vec::new();
-        let common = Common::new();
+        let frequency = Frequency::new();
         for atom in &packs.atoms {
-            match Cut::new(atom, &normalise, &common) {
+            match Cut::new(atom, &normalise, &frequency) {
                 Ok(cut) => parsed.push(cut),
                 Err(message) => faults.push(atom.fault(message)),
             }
@@ -118,6 +131,7 @@ impl Lexicon {
             if !inside {
                 lexicon.literals.words += 1;
                 lexicon.literals.open.push(cuts.iter().any(|cut| !cut.bounded_end));
+                lexicon.literals.beside.push(cuts.iter().map(Cut::pair).collect());
             }
             lexicon.literals.all.push(literal);
             lexicon.add_group(cuts);

@@ -250,6 +250,12 @@ fn key(outward: [u8; 4]) -> u32 {
     (u32::from_le_bytes(outward) | 0x2020_2020) & counted
 }
 
+/// The key of these letters, if they are one word of ASCII letters and digits.
+pub(super) fn word_key(letters: &[u8]) -> Option<u32> {
+    let is_word = !letters.is_empty() && letters.iter().all(u8::is_ascii_alphanumeric);
+    is_word.then(|| key(first_four(letters)))
+}
+
 #[inline]
 fn first_four(bytes: &[u8]) -> [u8; 4] {
     bytes.first_chunk().copied().unwrap_or_else(|| {
