@@ -52,6 +52,14 @@ pub struct Known {
     ahead: HashMap<String, i64>,
 }
 
+impl Known {
+    /// Up to which change everything is known, and the highest change that is.
+    fn reach(&self) -> (Option<i64>, i64) {
+        let ahead = self.ahead.values().copied().max();
+        (self.seen, self.seen.max(ahead).unwrap_or(0))
+    }
+}
+
 /// How the keys are doing, for metrics and readiness.
 #[derive(Debug, Default)]
 pub struct Status {
@@ -124,10 +132,14 @@ impl Keys {
     /// # Errors
     /// [`StoreError`]; the keys that are known go on working.
     pub async fn refresh(&self, state: &State) -> Result<bool, StoreError> {
-        let mut from = self.hold().seen;
+        let (mut from, highest) = self.hold().reach();
         let last = self.store.run(store::last_change).await?;
         // A store that was put back to an older state is read anew.
-        from = from.filter(|seen| *seen <= last);
+        if last < highest {
+            log::warn!("the store's keys were put back from change {highest} to {last}; all are read anew");
+            self.hold().ahead.retain(|_, change| *change > highest);
+            from = None;
+        }
         let is_whole = from.is_none();
         let mut all = Vec::new();
         while from.is_none_or(|seen| seen < last) {
@@ -181,8 +193,6 @@ impl Keys {
         let change = change_of(&mut known.terms, &stages, record);
         stages.keyring.apply([change]);
         known.ahead.insert(record.id.clone(), record.change);
-        drop(known);
-        self.survey(&stages);
     }
 
     /// Takes the keys of a snapshot.
@@ -200,13 +210,13 @@ impl Keys {
         self.status.snapshot_written.store(written.0, Ordering::Relaxed);
     }
 
-    /// Counts the keys for metrics. Costs a look at each.
+    /// Counts the keys for metrics. Costs a look at each, some milliseconds for 100,000.
     pub fn survey(&self, stages: &Stages) {
         let now = calendar::now();
         let (mut stored, mut rotating, mut homeless, mut clashing, mut next_end) = (0, 0, 0, 0, u64::MAX);
         stages.keyring.for_each_stored(|entry| {
             stored += 1;
-            if let Some((_, until)) = entry.key.previous.filter(|(_, until)| now < *until) {
+            if let Some((_, until)) = entry.key.previous().filter(|(_, until)| now < *until) {
                 rotating += 1;
                 next_end = next_end.min(until.0);
             }

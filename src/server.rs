@@ -75,11 +75,11 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
     metrics.reloaded_at.set(seconds_since_1970());
     let store = Store::start("store", &settings.storage)
         .map_err(|error| StartError::new("the store's thread cannot be started", &error))?;
+    let keys = Keys::start(&settings.storage)
+        .map_err(|error| StartError::new("the thread of keys cannot be started", &error))?;
     if !store.status().wait_for_first_try(settings.storage.start_timeout) {
         log::warn!("serving without the store until it answers");
     }
-    let keys = Keys::start(&settings.storage)
-        .map_err(|error| StartError::new("the thread of keys cannot be started", &error))?;
     let stages = Stages::build(settings.clone(), None);
     let state = Arc::new(State::new(stages, metrics, access_log, store, keys));
     state.keys.load(&state, settings.storage.start_timeout);

@@ -87,7 +87,7 @@ fn line(entry: &Entry) -> Json {
     json!({
         "id": &*key.id,
         "hash": hex(&key.hash),
-        "previous": key.previous.map(|(hash, until)| json!([hex(&hash), until.0])),
+        "previous": key.previous().map(|(hash, until)| json!([hex(&hash), until.0])),
         "expires": key.expires.map(|end| end.0),
         "tenant": &*terms.tenant,
         "tier": terms.tier.as_deref(),
@@ -172,8 +172,8 @@ mod tests {
         assert_eq!(written, Moment(5));
         for ((key, terms), entry) in keys.iter().zip(&entries) {
             assert_eq!(
-                (&key.id, key.hash, key.previous),
-                (&entry.key.id, entry.key.hash, entry.key.previous)
+                (&key.id, key.hash, key.previous()),
+                (&entry.key.id, entry.key.hash, entry.key.previous())
             );
             assert_eq!((key.expires, terms), (entry.key.expires, &*entry.terms));
         }

@@ -70,8 +70,13 @@ async fn both_secrets_work_until_the_grace_period_is_over() {
         (metrics.sum("tollgate_auth_previous_secret_total", &[("tenant", "acme")]) - 1.0).abs()
             < f64::EPSILON
     );
-    assert!((metrics.sum("tollgate_keys", &[("kind", "rotating")]) - 1.0).abs() < f64::EPSILON);
-    assert!(metrics.sum("tollgate_key_previous_secret_end_timestamp_seconds", &[]) > 1e9);
+    let counted = || async {
+        let metrics = gateway.metrics().await;
+        let rotating = metrics.sum("tollgate_keys", &[("kind", "rotating")]);
+        let ends = metrics.sum("tollgate_key_previous_secret_end_timestamp_seconds", &[]);
+        ((rotating - 1.0).abs() < f64::EPSILON && ends > 1e9).then_some(())
+    };
+    eventually("the rotation to be counted", counted).await;
     let (_, shown) = gateway.call(OPERATOR, "GET", &format!("/keys/{id}"), Value::Null).await;
     assert!(shown["key"]["previous_secret"]["last_used"].is_string(), "it shows who has not moved: {shown}");
 

@@ -1,8 +1,10 @@
-//! Keys on PostgreSQL: several gateways, and a store that goes away.
+//! Keys and their store: several gateways on one PostgreSQL, a store that goes away, a store that was put back.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tollgate::config::settings::{Storage, StoragePlace};
+use tollgate::store::Connection;
 
 use crate::harness::conf::Conf;
 use crate::harness::eventually;
@@ -51,6 +53,30 @@ async fn every_gateway_on_one_postgres_hears_within_a_second() {
     let since = Instant::now();
     eventually("the other gateway to refuse", eventual(401)).await;
     assert!(since.elapsed() < Duration::from_secs(1), "a revocation took {:?}", since.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_put_back_is_read_anew() {
+    let upstream = Upstream::chatting().await;
+    let (folder, conf) = with_admin(Conf::to(upstream.address));
+    let place = StoragePlace::Sqlite(folder.path().join("tollgate.db"));
+    let gateway = Gateway::start_in(folder, &conf).await;
+    let (_, kept) = create(&gateway, json!({"tenant": "acme", "id": "kept"})).await;
+    let (_, gone) = create(&gateway, json!({"tenant": "acme", "id": "gone"})).await;
+    assert_eq!((status(&gateway, &kept).await, status(&gateway, &gone).await), (200, 200));
+    let second = Duration::from_secs(1);
+    let storage =
+        Storage { place, connect_timeout: second, statement_timeout: 5 * second, start_timeout: second };
+    let put_back = tokio::task::spawn_blocking(move || {
+        // As a backup from before the second key would have it.
+        Connection::open(&storage)?.transaction(|store| {
+            store.execute("DELETE FROM api_keys WHERE id = $1", &["gone".into()])?;
+            store.execute("UPDATE api_key_changes SET change = 1", &[])
+        })
+    });
+    assert_eq!(put_back.await.expect("no panic"), Ok(1));
+    eventually("the key to be gone", || async { (status(&gateway, &gone).await == 401).then_some(()) }).await;
+    assert_eq!(status(&gateway, &kept).await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

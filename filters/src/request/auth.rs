@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ring::hmac;
 
-pub use keyring::{Change, Entry};
+pub use keyring::{Change, Entry, MAX_ID};
 pub use network::{Network, NotANetwork};
 pub use terms::{Interner, Terms};
 
@@ -40,8 +40,8 @@ pub struct Key {
     pub id: Arc<str>,
     /// Of the secret that was made last.
     pub hash: KeyHash,
-    /// Of the secret that a rotation replaced, which works for a grace period: until before this moment.
-    pub previous: Option<(KeyHash, Moment)>,
+    /// Rare, so it is kept apart: what most keys need fits into two cache lines.
+    previous: Option<Box<(KeyHash, Moment)>>,
     /// From this moment on no secret works.
     pub expires: Option<Moment>,
     used: AtomicU64,
@@ -60,7 +60,14 @@ impl Key {
         expires: Option<Moment>,
     ) -> Self {
         let never = || AtomicU64::new(0);
+        let previous = previous.map(Box::new);
         Self { id, hash, previous, expires, used: never(), previous_used: never(), saved: never() }
+    }
+
+    /// The hash of the secret that a rotation replaced, which works for a grace period: until before this moment.
+    #[must_use]
+    pub fn previous(&self) -> Option<(KeyHash, Moment)> {
+        self.previous.as_deref().copied()
     }
 
     /// When it was last used: with either secret, and with the previous one. The zero moment is never.
@@ -91,7 +98,7 @@ impl Key {
     /// comparisons are made whatever the first one says.
     fn accepts(&self, hash: &KeyHash, now: Moment) -> Option<bool> {
         let is_current = is_same(hash, &self.hash);
-        let (previous, until) = self.previous.unwrap_or(([0; 32], Moment(0)));
+        let (previous, until) = self.previous().unwrap_or(([0; 32], Moment(0)));
         let is_previous = is_same(hash, &previous) & (now < until);
         let is_alive = self.expires.is_none_or(|end| now < end);
         ((is_current | is_previous) & is_alive).then_some(!is_current)

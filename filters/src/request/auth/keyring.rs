@@ -27,7 +27,25 @@ pub struct Entry {
 /// What becomes of an id: an entry, or none.
 pub type Change = (Arc<str>, Option<Entry>);
 
-type Shard = HashMap<Arc<str>, Entry>;
+type Shard = HashMap<Inline, Entry>;
+
+/// Longest id, bytes.
+pub const MAX_ID: usize = 32;
+
+/// An id where it is compared: following a pointer to it would cost a look-up another cache miss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Inline([u8; MAX_ID]);
+
+impl Inline {
+    /// `None` for what is too long for an id, and is no key's.
+    fn of(id: &str) -> Option<Self> {
+        let mut bytes = [0; MAX_ID];
+        // No id holds the byte 0, so that what fills up cannot be taken for a part of one.
+        let is_id = !id.is_empty() && !id.as_bytes().contains(&0);
+        bytes.get_mut(..id.len()).filter(|_| is_id)?.copy_from_slice(id.as_bytes());
+        Some(Self(bytes))
+    }
+}
 
 /// The entries.
 #[derive(Debug)]
@@ -38,14 +56,19 @@ impl Shards {
     pub(super) fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
         let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::new()).collect();
         for entry in entries {
-            shards[shard_of(&entry.key.id)].insert(Arc::clone(&entry.key.id), entry);
+            if let Some(id) = Inline::of(&entry.key.id) {
+                shards[shard_of(&entry.key.id)].insert(id, entry);
+            }
         }
         Self(shards.into_iter().map(ArcSwap::from_pointee).collect())
     }
 
     /// What `with` makes of the entry of this id.
     pub(super) fn with<T>(&self, id: &str, with: impl FnOnce(Option<&Entry>) -> T) -> T {
-        with(self.0[shard_of(id)].load().get(id))
+        match Inline::of(id) {
+            Some(inline) => with(self.0[shard_of(id)].load().get(&inline)),
+            None => with(None),
+        }
     }
 
     /// Puts an entry for each id, or takes it out. Each map that is touched is copied once.
@@ -58,9 +81,10 @@ impl Shards {
             self.0[shard].rcu(|shard| {
                 let mut next = Shard::clone(shard);
                 for (id, entry) in &changes {
+                    let Some(id) = Inline::of(id) else { continue };
                     match entry {
-                        Some(entry) => next.insert(Arc::clone(id), entry.clone()),
-                        None => next.remove(id),
+                        Some(entry) => next.insert(id, entry.clone()),
+                        None => next.remove(&id),
                     };
                 }
                 next
