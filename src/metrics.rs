@@ -33,6 +33,7 @@ pub struct Metrics {
     refusals: IntCounterVec,
     scans: IntCounterVec,
     scan_rules: IntCounterVec,
+    output_scans: IntCounterVec,
     tokens: IntCounterVec,
     compared: IntCounterVec,
     miscounted: IntCounterVec,
@@ -115,8 +116,14 @@ impl Metrics {
             scan_rules: counter(
                 r,
                 "tollgate_scan_rules_total",
-                "Prompts in which a rule counted, by the rule's id.",
+                "Prompts and answers in which a rule counted, by the rule's id.",
                 &["rule"],
+            )?,
+            output_scans: counter(
+                r,
+                "tollgate_output_scans_total",
+                "Answers that were looked at by what was made of them: allow, flag, redact, stop, exempt.",
+                &["tenant", "verdict"],
             )?,
             tokens: counter(
                 r,
@@ -313,7 +320,10 @@ impl Metrics {
         if record.request_bytes > 0 {
             self.scans.with_label_values(&[tenant, record.scan]).inc();
         }
-        for rule in &record.scan_rules {
+        if record.output_scan != "off" {
+            self.output_scans.with_label_values(&[tenant, record.output_scan]).inc();
+        }
+        for rule in record.scan_rules.iter().chain(&record.output_rules) {
             self.scan_rules.with_label_values(&[rule.as_ref()]).inc();
         }
         if record.cost_eur.0 > 0 {

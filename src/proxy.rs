@@ -14,6 +14,7 @@ pub mod guard;
 mod headers;
 mod leg;
 mod models;
+mod output;
 mod quota;
 mod refuse;
 mod relay;

@@ -168,6 +168,10 @@ pub struct Record {
     pub scan_score: Option<f32>,
     /// The rules that counted; left out where there are none.
     pub scan_rules: Vec<std::sync::Arc<str>>,
+    /// What was made of the answer: `allow`, `flag`, `redact`, `stop`, `exempt`; `off`, and left out, where nobody looked.
+    pub output_scan: &'static str,
+    /// The rules that counted in the answer; left out where there are none.
+    pub output_rules: Vec<std::sync::Arc<str>>,
     /// Bytes of the request body.
     pub request_bytes: u64,
     /// Bytes of the answer's body.
@@ -206,6 +210,14 @@ impl Record {
         if !self.scan_rules.is_empty() {
             let rules: Vec<&str> = self.scan_rules.iter().map(|rule| &**rule).collect();
             line.extend_from_slice(b",\"scan_rules\":");
+            serde_json::to_writer(&mut *line, &rules)?;
+        }
+        if self.output_scan != "off" {
+            write_fields!(self, line, output_scan);
+        }
+        if !self.output_rules.is_empty() {
+            let rules: Vec<&str> = self.output_rules.iter().map(|rule| &**rule).collect();
+            line.extend_from_slice(b",\"output_rules\":");
             serde_json::to_writer(&mut *line, &rules)?;
         }
         line.extend_from_slice(b",\"cost_eur\":");
@@ -273,6 +285,8 @@ mod tests {
             scan: "flag",
             scan_score: Some(0.5),
             scan_rules: vec!["a.b".into(), "c".into()],
+            output_scan: "redact",
+            output_rules: vec!["d".into()],
             request_bytes: 5,
             answer_bytes: 6,
         };
@@ -289,7 +303,7 @@ mod tests {
              \"reasoning_source\":\"tokenizer\",\"energy_kwh\":0.25,\"ttft_ms\":null,\"itl_mean_ms\":1.5,\
              \"output_tokens_per_second\":null,\"duration_ms\":12.345,\
              \"request_bytes\":5,\"answer_bytes\":6,\"scan\":\"flag\",\"scan_score\":0.5,\"scan_rules\":[\"a.b\",\"c\"],\
-             \"cost_eur\":1.5}"
+             \"output_scan\":\"redact\",\"output_rules\":[\"d\"],\"cost_eur\":1.5}"
         );
     }
 

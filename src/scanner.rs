@@ -12,6 +12,7 @@ use tollgate_filters::request::scan::pack::{Pack, PackFault, Packs};
 use tollgate_filters::request::scan::pattern::{Engine, Mode, Patterns, Plan};
 use tollgate_filters::request::scan::scanner::{Scanner, Scratch};
 use tollgate_filters::request::scan::view::normalise;
+use tollgate_filters::response::output::OutputScanner;
 
 use crate::config::settings::Rules;
 
@@ -23,33 +24,49 @@ mod built_in {
 /// What the learned layer has learned. `scripts/train-scanner.sh` makes it, docs/scanner-model.md describes it.
 static MODEL: &[u8] = include_bytes!("../conf/scanner.model");
 
-/// The scanner compiled last, and the digest of what it was compiled from.
-static LAST: Mutex<Option<(digest::Digest, Arc<Scanner>)>> = Mutex::new(None);
+/// What was compiled last, and the digest of what it was compiled from.
+static LAST: Mutex<Option<Last>> = Mutex::new(None);
 
-/// Loads the packs of `folder`, or the built-in ones.
+struct Last {
+    digest: [u8; digest::SHA256_OUTPUT_LEN],
+    scanner: Arc<Scanner>,
+    /// Only once something has asked for it.
+    output: Option<Arc<OutputScanner>>,
+}
+
+/// Loads the packs of `folder`, or the built-in ones. The rules that read answers are compiled only if somebody's are
+/// to be read.
 ///
 /// # Errors
 /// Everything that is wrong with them, by file and line.
-pub fn load(folder: Option<&Path>, is_learned: bool, cache: Option<&Path>) -> Result<Rules, Vec<PackFault>> {
+pub fn load(
+    folder: Option<&Path>,
+    is_learned: bool,
+    cache: Option<&Path>,
+    reads_output: bool,
+) -> Result<Rules, Vec<PackFault>> {
     let texts = match folder {
         Some(folder) => read(folder)?,
         None => built_in::PACKS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
     };
     let digest = digest_of(&texts, is_learned);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((before, scanner)) = &*last
-        && before.as_ref() == digest.as_ref()
-    {
-        return Ok(rules(scanner, &digest));
-    }
-    let scanner = Arc::new(compile(&texts, is_learned, cache)?);
-    *last = Some((digest, Arc::clone(&scanner)));
-    Ok(rules(&scanner, &digest))
-}
-
-fn rules(scanner: &Arc<Scanner>, digest: &digest::Digest) -> Rules {
-    let digest = digest.as_ref().try_into().expect("SHA-256 has 32 bytes");
-    Rules { scanner: Arc::clone(scanner), digest }
+    let before = last.as_ref().filter(|last| last.digest == digest);
+    let known = before.map(|last| (Arc::clone(&last.scanner), last.output.clone()));
+    let (scanner, output) = match known {
+        Some((scanner, output)) if output.is_some() || !reads_output => (scanner, output),
+        known => {
+            let packs = link(&texts)?;
+            let scanner = match known {
+                Some((scanner, _)) => scanner,
+                None => Arc::new(compile(&packs, is_learned, cache)?),
+            };
+            let output = if reads_output { Some(Arc::new(compile_output(&packs, cache)?)) } else { None };
+            (scanner, output)
+        }
+    };
+    *last = Some(Last { digest, scanner: Arc::clone(&scanner), output: output.clone() });
+    Ok(Rules { scanner, output: output.filter(|_| reads_output), digest })
 }
 
 /// Lends this thread's scratch.
@@ -60,11 +77,7 @@ pub fn with_scratch<R>(scanner: &Scanner, use_it: impl FnOnce(&mut Scratch) -> R
     SCRATCH.with_borrow_mut(|scratch| use_it(scratch.get_or_insert_with(|| scanner.scratch())))
 }
 
-fn compile(
-    texts: &[(String, String)],
-    is_learned: bool,
-    cache: Option<&Path>,
-) -> Result<Scanner, Vec<PackFault>> {
+fn link(texts: &[(String, String)]) -> Result<Packs, Vec<PackFault>> {
     let mut faults = Vec::new();
     let mut packs = Vec::new();
     for (name, text) in texts {
@@ -73,15 +86,13 @@ fn compile(
             Err(more) => faults.extend(more),
         }
     }
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    let packs = Packs::link(packs)?;
-    let patterns = compile_patterns(Plan::new(&packs, normalise)?, cache)?;
-    let faults = patterns.check_examples(normalise);
-    if !faults.is_empty() {
-        return Err(faults);
-    }
+    if faults.is_empty() { Packs::link(packs) } else { Err(faults) }
+}
+
+fn compile(packs: &Packs, is_learned: bool, cache: Option<&Path>) -> Result<Scanner, Vec<PackFault>> {
+    // What cannot be compiled is wrong also where nothing asks for it.
+    Plan::new(&packs.for_output(), normalise)?;
+    let patterns = compile_patterns(&packs.for_prompts(), Mode::Block, cache)?;
     let model = if is_learned {
         Some(
             Model::from_bytes(MODEL)
@@ -93,20 +104,27 @@ fn compile(
     Ok(Scanner::new(patterns, model))
 }
 
-/// Compiles, or takes what was compiled before. A cache that cannot be read or written costs time, nothing else.
-fn compile_patterns(plan: Plan, cache: Option<&Path>) -> Result<Patterns, Vec<PackFault>> {
+fn compile_output(packs: &Packs, cache: Option<&Path>) -> Result<OutputScanner, Vec<PackFault>> {
+    Ok(OutputScanner::new(compile_patterns(&packs.for_output(), Mode::Stream, cache)?))
+}
+
+/// Compiles, or takes what was compiled before, and runs the examples. A cache that cannot be read or written costs
+/// time, nothing else.
+fn compile_patterns(packs: &Packs, mode: Mode, cache: Option<&Path>) -> Result<Patterns, Vec<PackFault>> {
+    let plan = Plan::new(packs, normalise)?;
     let engine = Engine::default();
-    let file = cache.zip(plan.cache_name(engine, Mode::Block)).map(|(folder, name)| folder.join(name));
+    let file = cache.zip(plan.cache_name(engine, mode)).map(|(folder, name)| folder.join(name));
     let saved = file.as_deref().and_then(|file| std::fs::read(file).ok());
     let was_saved = saved.is_some();
-    let patterns = plan.build(engine, Mode::Block, saved.as_deref())?;
+    let patterns = plan.build(engine, mode, saved.as_deref())?;
     if let Some(file) = file.filter(|_| !was_saved)
         && let Some(compiled) = patterns.save()
         && let Err(error) = keep(&file, &compiled)
     {
         log::warn!("compiled rules could not be kept in {}: {error}", file.display());
     }
-    Ok(patterns)
+    let faults = patterns.check_examples(normalise);
+    if faults.is_empty() { Ok(patterns) } else { Err(faults) }
 }
 
 /// Writes a file whole or not at all, where only we can write.
@@ -145,14 +163,14 @@ fn fault(file: &str, message: String) -> PackFault {
     PackFault { file: file.to_owned(), line: 0, path: String::new(), message }
 }
 
-fn digest_of(texts: &[(String, String)], is_learned: bool) -> digest::Digest {
+fn digest_of(texts: &[(String, String)], is_learned: bool) -> [u8; digest::SHA256_OUTPUT_LEN] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(&[u8::from(is_learned)]);
     for part in texts.iter().flat_map(|(name, text)| [name, text]) {
         context.update(&(part.len() as u64).to_le_bytes());
         context.update(part.as_bytes());
     }
-    context.finish()
+    context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 /// The rule packs of a folder: every *.yaml in it and below it, by name.

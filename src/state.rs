@@ -17,6 +17,7 @@ use tollgate_filters::request::quota::{Clock, Holder, Holders, Plan, Usage, Usag
 use tollgate_filters::request::scan::behaviour;
 use tollgate_filters::request::scan::policy::{Exemption, Policy};
 use tollgate_filters::request::upstream::balance::{Candidate, Route};
+use tollgate_filters::response::output::{OutputPlan, OutputPolicy};
 use tollgate_filters::tokenizer::counter::Counter;
 use tollgate_filters::units::Day;
 
@@ -73,20 +74,33 @@ pub struct WireName {
     pub json: bytes::Bytes,
 }
 
-/// What is done about a tenant's prompts.
+/// What is done about a tenant's prompts and about the answers to them.
 #[derive(Debug)]
 pub struct Policies {
     /// For models that say nothing about it.
-    usual: Policy,
+    usual: ScanPolicy,
     /// For models that do.
-    by_model: HashMap<usize, Policy>,
+    by_model: HashMap<usize, ScanPolicy>,
+}
+
+#[derive(Debug)]
+struct ScanPolicy {
+    prompts: Policy,
+    /// `None` where they are not looked at.
+    answers: Option<Arc<OutputPlan>>,
 }
 
 impl Policies {
     /// The policy for requests to a model, by its position in the catalogue.
     #[must_use]
     pub fn of(&self, model: usize) -> &Policy {
-        self.by_model.get(&model).unwrap_or(&self.usual)
+        &self.by_model.get(&model).unwrap_or(&self.usual).prompts
+    }
+
+    /// What is done about the answers of a model; `None` where they are not looked at.
+    #[must_use]
+    pub fn of_answers(&self, model: usize) -> Option<&Arc<OutputPlan>> {
+        self.by_model.get(&model).unwrap_or(&self.usual).answers.as_ref()
     }
 
     fn build(settings: &Settings, tenant: &Tenant) -> Self {
@@ -94,13 +108,19 @@ impl Policies {
         let with = |model: Option<&ScanChange>| {
             let changes = [model, tier.and_then(|tier| tier.scan.as_ref()), tenant.scan.as_ref()];
             let mut policy = settings.scan.policy.clone();
-            changes.into_iter().flatten().for_each(|change| apply(&mut policy, change));
+            let mut output = settings.scan.output.clone();
+            for change in changes.into_iter().flatten() {
+                apply(&mut policy, change);
+                apply_output(&mut output, change);
+            }
             let exemption = |exemption: &settings::Exemption| Exemption {
                 what: exemption.rule.as_str().into(),
                 until: day(exemption.until),
             };
             policy.exempt = tenant.scan_exemptions.iter().map(exemption).collect();
-            policy
+            let output = OutputPolicy { categories: output.actions(), exempt: policy.exempt.clone() };
+            let answers = settings.rules.output.as_ref().and_then(|scanner| scanner.plan(&output));
+            ScanPolicy { prompts: policy, answers }
         };
         let models = settings.models.iter().enumerate();
         let by_model =
@@ -114,6 +134,12 @@ fn apply(policy: &mut Policy, change: &ScanChange) {
     policy.flag_at = change.flag_at.unwrap_or(policy.flag_at);
     policy.block_at = change.block_at.unwrap_or(policy.block_at);
     policy.categories = change.categories.unwrap_or(policy.categories);
+}
+
+fn apply_output(output: &mut settings::OutputPolicy, change: &ScanChange) {
+    let Some(change) = &change.output else { return };
+    output.action = change.action.unwrap_or(output.action);
+    output.categories = change.categories.unwrap_or(output.categories);
 }
 
 /// How histories are kept, from the settings.

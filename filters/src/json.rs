@@ -94,6 +94,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// If no value begins here.
+    #[inline(always)]
     pub fn peek(&mut self) -> Result<Kind> {
         self.skip_space();
         match self.bytes.get(self.at) {
@@ -127,6 +128,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// If the text is not an object here.
+    #[inline(always)]
     pub fn next_key(&mut self) -> Result<Option<Str<'a>>> {
         if !self.next_element(b'}', "',' or '}'")? {
             return Ok(None);
@@ -145,6 +147,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// If the text is not an array here.
+    #[inline(always)]
     pub fn next_item(&mut self) -> Result<bool> {
         self.next_element(b']', "',' or ']'")
     }
@@ -153,6 +156,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// If none comes next, or it is unterminated, or holds a bare control character or a bad escape.
+    #[inline(always)]
     pub fn string(&mut self) -> Result<Str<'a>> {
         self.skip_space();
         self.expect(b'"', "a string")?;
@@ -250,7 +254,15 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If it is no valid value.
     pub fn skip(&mut self) -> Result<Range<usize>> {
-        self.walk(|_| ())
+        // Most of what is passed over is a string or nothing, for which no levels have to be kept.
+        self.skip_space();
+        let start = self.at;
+        match self.bytes.get(self.at) {
+            Some(b'"') => _ = self.string()?,
+            Some(b'n') => self.literal(b"null")?,
+            _ => return self.walk(|_| ()),
+        }
+        Ok(start..self.at)
     }
 
     /// Checks and passes over the value that comes next; gives its text as it stands.
@@ -329,6 +341,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    #[inline(always)]
     fn next_element(&mut self, close: u8, expected: &'static str) -> Result<bool> {
         self.skip_space();
         if self.bytes.get(self.at) == Some(&close) {
@@ -344,6 +357,7 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
+    #[inline(always)]
     fn expect(&mut self, byte: u8, expected: &'static str) -> Result<()> {
         if self.bytes.get(self.at) == Some(&byte) {
             self.at += 1;
@@ -374,6 +388,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    #[inline(always)]
     fn skip_space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(self.at) {
             self.at += 1;

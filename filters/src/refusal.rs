@@ -45,6 +45,11 @@ pub enum Refusal {
         /// The rule that says the most.
         rule: Arc<str>,
     },
+    /// The answer holds what must not go out.
+    OutputBlocked {
+        /// The rule that says so.
+        rule: Arc<str>,
+    },
     // 401, 403
     /// Missing, unknown, expired or revoked key: one answer for all.
     InvalidApiKey,
@@ -205,6 +210,14 @@ impl Refusal {
                     ),
                 )
             },
+            Self::OutputBlocked { rule } => invalid(
+                400,
+                "output_blocked",
+                format!(
+                    "The model's answer was withheld by the rule `{rule}` of this service. Change what you ask for, or \
+                     give the rule and the request's id (x-request-id) to your administrator."
+                ),
+            ),
             Self::InvalidApiKey => invalid(
                 401,
                 "invalid_api_key",
@@ -458,6 +471,7 @@ mod tests {
         for (refusal, status, kind, code) in [
             (Refusal::InvalidJson("x".into()), 400, "invalid_request_error", "invalid_json"),
             (Refusal::MissingModel, 400, "invalid_request_error", "missing_model"),
+            (Refusal::OutputBlocked { rule: "r".into() }, 400, "invalid_request_error", "output_blocked"),
             (Refusal::InvalidApiKey, 401, "invalid_request_error", "invalid_api_key"),
             (Refusal::SourceAddressDenied, 403, "permission_error", "source_address_denied"),
             (Refusal::EndpointNotAllowed("score"), 403, "permission_error", "endpoint_not_allowed"),

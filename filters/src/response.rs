@@ -10,6 +10,7 @@ pub mod answer;
 mod closing;
 pub mod error;
 mod event;
+pub mod output;
 pub mod sse;
 pub mod stream;
 pub mod tokens;

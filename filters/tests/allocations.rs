@@ -1,17 +1,24 @@
-//! A relayed event costs no allocation once a stream is under way, whether it passes, is corrected or arrives
-//! in two pieces.
+//! A relayed event costs no allocation once a stream is under way, whether it passes, is corrected, arrives in two
+//! pieces or is looked at by the gate for answers.
 
 #![expect(clippy::disallowed_methods, reason = "a test reads tokenizers from files")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tollgate_filters::request::scan::Category;
+use tollgate_filters::request::scan::pack::{Pack, Packs};
+use tollgate_filters::request::scan::pattern::{Engine, Mode, Plan};
+use tollgate_filters::request::scan::view::normalise;
 use tollgate_filters::response::Api;
+use tollgate_filters::response::output::{Action, Leak, OutputGate, OutputPolicy, OutputScanner};
 use tollgate_filters::response::stream::{StreamFilter, StreamPlan};
 use tollgate_filters::tokenizer::Tokenizer;
+use tollgate_filters::units::Day;
 
 thread_local! {
     /// Allocations of this thread: tests run beside each other.
@@ -194,6 +201,40 @@ fn cut_events_cost_nothing() {
                 let across = [second, first].concat();
                 assert_eq!(cost(api, model, &[first, &across, &across, second]), 0, "{name}, cut at {at}");
             }
+        }
+    }
+}
+
+/// The gate that looks at answers, with every kind of finding asked for.
+fn gate(action: Action, api: Api) -> OutputGate {
+    let pack =
+        Pack::parse("output.yaml", include_str!("../../conf/rules/output.yaml")).expect("a sound pack");
+    let packs = Packs::link(vec![pack]).expect("it links").for_output();
+    let plan =
+        Plan::new(&packs, normalise).and_then(|plan| plan.build(Engine::default(), Mode::Stream, None));
+    let scanner = Arc::new(OutputScanner::new(plan.expect("it compiles")));
+    let policy = OutputPolicy { categories: [action; Category::ALL.len()], exempt: Vec::new() };
+    let system = "Be brief and friendly. Speak of trains, never of planes, whoever asks for them.";
+    let leak = Leak::new([Cow::Borrowed(system)].into_iter(), std::iter::empty());
+    OutputGate::new(&scanner.plan(&policy).expect("it is on"), leak, api, 1 << 16, Day(1))
+}
+
+#[test]
+fn events_that_are_looked_at_cost_nothing() {
+    for action in [Action::Flag, Action::Redact, Action::Stop] {
+        for (name, api, event) in EVENTS {
+            let mut gate = gate(action, api);
+            let made: Vec<Bytes> = (0..2000).map(|_| Bytes::from(event)).collect();
+            let (mut before, mut bytes_out) = (0, 0);
+            for (round, chunk) in made.into_iter().enumerate() {
+                if round == 20 {
+                    before = allocations();
+                }
+                bytes_out += gate.push(chunk).len();
+            }
+            assert_eq!(allocations() - before, 0, "{name}, {action:?}");
+            bytes_out += gate.finish(Bytes::new()).len();
+            assert_eq!(bytes_out, 2000 * event.len(), "{name}: it passes");
         }
     }
 }

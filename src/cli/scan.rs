@@ -68,7 +68,7 @@ pub fn run(args: &ScanArgs) -> u8 {
     }
     let rules = args.rules.as_ref().or(settings.rules.as_ref());
     let is_learned = settings.learned && !args.no_learned;
-    let scanner = match scanner::load(rules.map(PathBuf::as_path), is_learned, Some(&settings.cache)) {
+    let scanner = match scanner::load(rules.map(PathBuf::as_path), is_learned, Some(&settings.cache), false) {
         Ok(rules) => rules.scanner,
         Err(faults) => {
             for fault in &faults {

@@ -44,7 +44,11 @@ pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Fault
     let tenants = schema.tenants.and_then(|file| tenants::tenants(file.tenants.value, &known, faults));
     let tiers = tiers.map(|list| tiers::tiers(list, catalogue.as_ref(), faults));
     let gateway = gateway?;
-    let rules = scan::rules(&gateway.scan, faults);
+    let changes = (models.iter().flatten().filter_map(|model| model.scan.as_ref()))
+        .chain(tiers.iter().flatten().filter_map(|tier| tier.scan.as_ref()))
+        .chain(tenants.iter().flatten().filter_map(|tenant| tenant.scan.as_ref()));
+    let reads_output = scan::reads_output(&gateway.scan, changes);
+    let rules = scan::rules(&gateway.scan, reads_output, faults);
     Some(Settings {
         server: gateway.server,
         listeners: gateway.listeners?,

@@ -16,6 +16,7 @@ use tollgate_filters::request::quota::Plan;
 use tollgate_filters::request::scan::Category;
 use tollgate_filters::request::scan::policy::{Mode, Policy};
 use tollgate_filters::request::scan::scanner::Scanner;
+use tollgate_filters::response::output::{Action, OutputScanner};
 use tollgate_filters::tokenizer::Tokenizer;
 use tollgate_filters::tokenizer::chat::Overhead;
 use tollgate_filters::tokenizer::image::ImageRule;
@@ -192,13 +193,17 @@ pub struct Scan {
     pub over_budget: OverBudget,
     /// What is seen over several requests.
     pub behaviour: Behaviour,
+    /// What is done about answers, where nothing else is said.
+    pub output: OutputPolicy,
 }
 
 /// The rule packs and the learned layer, ready to look at texts.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// What looks.
+    /// What looks at prompts.
     pub scanner: Arc<Scanner>,
+    /// What looks at answers, if anything asks for that.
+    pub output: Option<Arc<OutputScanner>>,
     /// A digest of what it was made from.
     pub digest: [u8; 32],
 }
@@ -238,6 +243,34 @@ pub struct ScanChange {
     pub block_at: Option<f32>,
     /// What is done about each category, by its place in [`Category::ALL`].
     pub categories: Option<[Mode; Category::ALL.len()]>,
+    /// What is done about answers.
+    pub output: Option<OutputChange>,
+}
+
+/// What a model, a tier or a tenant says about answers.
+#[derive(Debug, Clone)]
+pub struct OutputChange {
+    /// What is done about a finding.
+    pub action: Option<Action>,
+    /// What is done instead about each category, by its place in [`Category::ALL`].
+    pub categories: Option<[Option<Action>; Category::ALL.len()]>,
+}
+
+/// `tollgate.yaml: scan.output`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputPolicy {
+    /// What is done about a finding.
+    pub action: Action,
+    /// What is done instead about each category, by its place in [`Category::ALL`].
+    pub categories: [Option<Action>; Category::ALL.len()],
+}
+
+impl OutputPolicy {
+    /// What it comes to for each category.
+    #[must_use]
+    pub fn actions(&self) -> [Action; Category::ALL.len()] {
+        self.categories.map(|category| category.unwrap_or(self.action))
+    }
 }
 
 /// A rule that does not count for a tenant.

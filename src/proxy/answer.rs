@@ -17,7 +17,7 @@ use super::leg::{Leg, or_gone, within};
 use super::relay::{Ended, Failure, Job};
 use super::stream::stream;
 use super::whole::whole;
-use super::{cors, down, headers};
+use super::{cors, down, headers, output};
 use crate::record::Outcome;
 use crate::servers::Server;
 
@@ -32,6 +32,8 @@ pub(super) enum Answered {
     Refused,
     /// A part, and an end that says that a limit was reached.
     Stopped,
+    /// A part, and our error event: the rest must not go out.
+    Withheld,
     /// A part; it went away itself.
     ClientGone,
 }
@@ -50,18 +52,24 @@ pub(super) async fn relay(
     // A coded body cannot be read; it was not asked for, and is passed on as it is.
     let is_coded = head.headers.contains_key(header::CONTENT_ENCODING);
     ctx.record.status = head.status.as_u16();
-    let ended = if is_coded {
+    let is_stream = kind.eq_ignore_ascii_case("text/event-stream");
+    let is_json = kind.eq_ignore_ascii_case("application/json");
+    let ended = if (is_coded || !(is_stream || is_json))
+        && let Some(refusal) = output::refuse_unread(ctx, job)
+    {
+        Ended::Withheld(refusal)
+    } else if is_coded {
         pass(session, ctx, job, server, leg, head, BytesMut::new()).await
-    } else if kind.eq_ignore_ascii_case("text/event-stream") {
+    } else if is_stream {
         Box::pin(stream(session, ctx, job, server, leg, head)).await
-    } else if kind.eq_ignore_ascii_case("application/json") {
+    } else if is_json {
         Box::pin(whole(session, ctx, job, server, leg, head)).await
     } else {
         pass(session, ctx, job, server, leg, head, BytesMut::new()).await
     };
     match &ended {
         Ended::Answered(Answered::Whole) => ctx.record.outcome = Outcome::Ok,
-        Ended::Answered(Answered::Refused) => ctx.record.outcome = Outcome::Refused,
+        Ended::Answered(Answered::Refused | Answered::Withheld) => ctx.record.outcome = Outcome::Refused,
         Ended::Answered(Answered::Stopped) => ctx.record.outcome = Outcome::LimitReached,
         Ended::Answered(Answered::ClientGone) => {
             ctx.record.outcome = Outcome::ClientGone;
@@ -72,6 +80,10 @@ pub(super) async fn relay(
             if ctx.record.outcome == Outcome::Aborted {
                 ctx.record.outcome = Outcome::UpstreamCut;
             }
+        }
+        Ended::Withheld(_) => {
+            ctx.record.status = 0;
+            ctx.record.is_streaming = false;
         }
         Ended::Gone | Ended::Failed(_) => {
             ctx.record.status = 0;

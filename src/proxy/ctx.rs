@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use tollgate_filters::request::auth::Principal;
 use tollgate_filters::request::quota::{self, Lease, Standing, Used};
 use tollgate_filters::request::scan::behaviour::History;
+use tollgate_filters::response::output::OutputGate;
 use tollgate_filters::response::stream::StreamFilter;
 use tollgate_filters::response::tokens::Meter;
 use tollgate_filters::response::usage::{self, Charge, Estimate, Source};
 
+use super::output;
 use crate::config::settings::Model;
 use crate::record::{Outcome, PicoEur, Record, TokenSource};
 use crate::state::{Stages, State};
@@ -22,10 +25,35 @@ pub struct Streaming {
     pub filter: StreamFilter,
     /// Our own count of the prompt.
     pub prompt: Estimate,
+    /// Looks at what is said, if that is asked for.
+    pub output: Option<Box<OutputGate>>,
     /// Whether it came to its end.
     pub is_complete: bool,
     /// Whether any of it has gone to the client.
     pub has_delivered: bool,
+}
+
+impl Streaming {
+    /// What may go out of what the filter gave.
+    pub(super) fn look(&mut self, out: Bytes) -> Bytes {
+        match &mut self.output {
+            Some(gate) if !out.is_empty() => gate.push(out),
+            _ => out,
+        }
+    }
+
+    /// What may go out of the last that the filter gave, and of what had to wait.
+    pub(super) fn look_at_last(&mut self, out: Bytes) -> Bytes {
+        match &mut self.output {
+            Some(gate) => gate.finish(out),
+            None => out,
+        }
+    }
+
+    /// The rule that ended the answer, if one has.
+    pub(super) fn stopped_by(&self) -> Option<&Arc<str>> {
+        self.output.as_ref()?.verdict().stopped_by.as_ref()
+    }
 }
 
 /// One request, from its headers to its record.
@@ -103,6 +131,8 @@ impl RequestCtx {
             scan: "off",
             scan_score: None,
             scan_rules: Vec::new(),
+            output_scan: "off",
+            output_rules: Vec::new(),
             request_bytes: 0,
             answer_bytes: 0,
         };
@@ -142,6 +172,7 @@ impl RequestCtx {
         if let Some(charge) = self.charge.take() {
             self.apply(&charge);
         }
+        self.note_output();
         if let Some(stream) = self.stream.take().filter(|stream| stream.has_delivered) {
             let meter = stream.filter.into_meter();
             let charge = usage::charge(meter.usage(), meter.estimate(stream.prompt), stream.is_complete);
@@ -204,6 +235,13 @@ impl RequestCtx {
             }
             None => [None, None],
         })
+    }
+
+    /// Notes what was found so far in a stream that is looked at.
+    pub(super) fn note_output(&mut self) {
+        if let Some(gate) = self.stream.as_ref().and_then(|stream| stream.output.as_ref()) {
+            output::note(&mut self.record, gate.verdict());
+        }
     }
 
     /// A client that asks again because no server answered does not repeat itself.

@@ -31,6 +31,7 @@ pub(super) const FIELDS: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 const SCAN: HeaderName = HeaderName::from_static("x-tollgate-scan");
+const OUTPUT: HeaderName = HeaderName::from_static("x-tollgate-output");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Limit, remaining and reset: of requests, of tokens.
 const RATE_LIMITS: [[HeaderName; 3]; 2] = [
@@ -185,7 +186,10 @@ pub(super) fn common(fields: &mut HeaderMap, ctx: &RequestCtx) -> Result<()> {
         }
     }
     if ctx.record.scan == "flag" {
-        fields.insert(SCAN, text(&scan_mark(ctx))?);
+        fields.insert(SCAN, text(&scan_mark("flag", &ctx.record.scan_rules))?);
+    }
+    if matches!(ctx.record.output_scan, "flag" | "redact" | "stop") {
+        fields.insert(OUTPUT, text(&scan_mark(ctx.record.output_scan, &ctx.record.output_rules))?);
     }
     lifecycle(fields, ctx)?;
     if ctx.stages.settings.telemetry.server_timing {
@@ -194,11 +198,11 @@ pub(super) fn common(fields: &mut HeaderMap, ctx: &RequestCtx) -> Result<()> {
     Ok(())
 }
 
-/// Why a prompt was marked: `flag;` and the first rules that say so.
-fn scan_mark(ctx: &RequestCtx) -> String {
+/// Why a prompt or an answer was marked: `flag;` and the first rules that say so.
+fn scan_mark(verdict: &str, rules: &[std::sync::Arc<str>]) -> String {
     const MOST: usize = 4;
-    let rules: Vec<&str> = ctx.record.scan_rules.iter().take(MOST).map(|rule| &**rule).collect();
-    format!("flag; {}", rules.join(", "))
+    let rules: Vec<&str> = rules.iter().take(MOST).map(|rule| &**rule).collect();
+    format!("{verdict}; {}", rules.join(", "))
 }
 
 /// `deprecation` (RFC 9745), `sunset` (RFC 8594) and a `link` to the successor, for a deprecated model.

@@ -90,6 +90,8 @@ pub(super) enum Ended {
     Gone,
     /// Nothing has gone to the client.
     Failed(Failure),
+    /// The server has answered, and none of it must go out.
+    Withheld(Refusal),
 }
 
 impl From<Gone> for Ended {
@@ -154,6 +156,7 @@ pub(super) async fn relay(
                 return Ok(());
             }
             Ended::Gone => return Err(Stop::Gone),
+            Ended::Withheld(refusal) => return Err(Stop::Refused(refusal)),
             Ended::Failed(Failure::Stale) if stale < MAX_STALE => {
                 stale += 1;
                 is_stale = true;
@@ -340,7 +343,7 @@ fn blame(ctx: &RequestCtx, server: &Server) {
 
 fn count(ctx: &RequestCtx, server: &Server, ended: &Ended) {
     let result = match ended {
-        Ended::Answered(Answered::Whole) => {
+        Ended::Answered(Answered::Whole | Answered::Withheld) | Ended::Withheld(_) => {
             server.load.health.observe_success();
             "ok"
         }

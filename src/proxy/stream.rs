@@ -18,13 +18,14 @@ use tollgate_filters::request::body::UsageRequest;
 use tollgate_filters::response::Api;
 use tollgate_filters::response::error::Fault;
 use tollgate_filters::response::stream::{StreamFilter, StreamPlan};
+use tollgate_filters::response::usage::charge;
 
 use super::answer::{Answered, api, client_head, is_framed};
 use super::ctx::{RequestCtx, Streaming};
 use super::leg::{Leg, gone};
 use super::quota::Ceiling;
 use super::relay::{Ended, Failure, Job, prefill};
-use super::{down, refuse};
+use super::{down, output, refuse};
 use crate::record::Outcome;
 use crate::servers::Server;
 
@@ -100,8 +101,9 @@ pub(super) async fn stream(
     let ceiling = Ceiling::of(ctx, job);
     let mut filter = StreamFilter::new(plan);
     filter.hold_at(ceiling.tokens());
-    ctx.stream =
-        Some(Streaming { filter, prompt: job.prompt.estimate(), is_complete: false, has_delivered: false });
+    let output = output::gate(ctx, job);
+    let prompt = job.prompt.estimate();
+    ctx.stream = Some(Streaming { filter, output, prompt, is_complete: false, has_delivered: false });
     let client_write = ctx.stages.settings.timeouts.client_write;
     let now = Instant::now();
     let mut relay = Relay {
@@ -138,6 +140,9 @@ impl Relay<'_> {
                 (out, next) = self.gather(chunk, chunks.as_mut());
                 if !out.is_empty() && !self.write(out, false).await {
                     return self.client_left();
+                }
+                if let Some(ended) = self.withhold(endpoint).await {
+                    return ended;
                 }
             }
             match next {
@@ -207,7 +212,7 @@ impl Relay<'_> {
                 out = Bytes::from([out, more].concat());
             }
         }
-        out
+        self.streaming().look(out)
     }
 
     /// Ends a stream that a limit cuts. The server's work is cancelled as the leg is dropped.
@@ -215,7 +220,11 @@ impl Relay<'_> {
         let Some(refusal) = self.ceiling.refusal() else {
             let prompt = self.streaming().prompt;
             let events = self.streaming().filter.close(prompt);
-            return self.stopped(events).await;
+            let events = self.streaming().look_at_last(events);
+            return match self.withhold(endpoint).await {
+                Some(ended) => ended,
+                None => self.stopped(events).await,
+            };
         };
         let code = refusal.answer().code;
         self.ctx.record.code = Some(code.to_owned());
@@ -255,8 +264,18 @@ impl Relay<'_> {
 
     /// The server's body has ended without an error of the transport.
     async fn end(&mut self, endpoint: Endpoint) -> Ended {
-        let end = self.streaming().filter.finish();
+        let mut end = self.streaming().filter.finish();
+        end.bytes = self.streaming().look_at_last(end.bytes);
         let is_error = self.streaming().filter.saw_error_event();
+        if self.streaming().stopped_by().is_some()
+            && !end.bytes.is_empty()
+            && !self.write(end.bytes.clone(), false).await
+        {
+            return self.client_left();
+        }
+        if let Some(ended) = self.withhold(endpoint).await {
+            return ended;
+        }
         let is_whole = end.is_clean && (self.is_framed || self.api != Api::Other || self.has_ended());
         if self.head.is_some() && (end.bytes.is_empty() || (!is_whole && !is_error)) {
             return Ended::Failed(Failure::Broken("an empty answer"));
@@ -280,6 +299,25 @@ impl Relay<'_> {
             return self.client_left();
         }
         self.cut(&Refusal::UpstreamError, endpoint).await
+    }
+
+    /// Ends an answer that a rule has stopped, and with it the server's work; `None` if none has.
+    async fn withhold(&mut self, endpoint: Endpoint) -> Option<Ended> {
+        let rule = self.streaming().stopped_by().cloned()?;
+        let refusal = Refusal::OutputBlocked { rule };
+        if self.head.is_some() {
+            // It has been produced, though none of it has gone out.
+            let streaming = self.streaming();
+            let meter = streaming.filter.meter();
+            let charge = charge(meter.usage(), meter.estimate(streaming.prompt), false);
+            self.ctx.charge = Some(charge);
+            self.ctx.note_output();
+            return Some(Ended::Withheld(refusal));
+        }
+        Some(match self.cut(&refusal, endpoint).await {
+            Ended::Answered(Answered::Cut) => Ended::Answered(Answered::Withheld),
+            ended => ended,
+        })
     }
 
     /// Ends a stream that has begun with an error event: it must not look like a clean end.
@@ -373,6 +411,9 @@ impl Relay<'_> {
         let rules = &self.ctx.stages.settings.stream;
         let (every, is_early_allowed) = (rules.keepalive_comment?, rules.keepalive_before_first_byte);
         let is_allowed = self.head.is_none() || is_early_allowed;
-        (is_allowed && self.streaming().filter.is_at_event_boundary()).then_some(every)
+        let streaming = self.streaming();
+        let is_between = streaming.filter.is_at_event_boundary()
+            && streaming.output.as_ref().is_none_or(|gate| gate.is_at_event_boundary());
+        (is_allowed && is_between).then_some(every)
     }
 }

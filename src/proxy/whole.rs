@@ -7,15 +7,16 @@ use bytes::{Bytes, BytesMut};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tollgate_filters::json::{MAX_DEPTH, Reader};
+use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::body::{escape, splice};
 use tollgate_filters::response::answer::read;
 use tollgate_filters::response::usage::charge;
 
 use super::answer::{Answered, api, client_head, is_framed, pass};
 use super::ctx::RequestCtx;
-use super::down;
 use super::leg::{Leg, or_gone, within};
 use super::relay::{Ended, Failure, Job};
+use super::{down, output};
 use crate::servers::Server;
 
 /// A JSON answer: held until it is complete, read once, and sent with its length.
@@ -38,6 +39,9 @@ pub(super) async fn whole(
         Ok(Ok(Some(read))) => read,
     };
     if !is_whole {
+        if let Some(refusal) = output::refuse_unread(ctx, job) {
+            return Ended::Withheld(refusal);
+        }
         return pass(session, ctx, job, server, leg, head, body).await;
     }
     if !is_framed(&head) && !is_complete_json(&body) {
@@ -49,10 +53,15 @@ pub(super) async fn whole(
     let estimate = found.estimate(job.prompt.estimate());
     let asked = escape(&job.prompt.model);
     let renamed = found.model.filter(|span| body[span.clone()] != asked[..]);
-    let pieces = match renamed {
-        Some(span) => splice(&body, vec![(span, asked)]),
-        None => vec![body],
-    };
+    let mut splices: Vec<_> = renamed.map(|span| (span, asked)).into_iter().collect();
+    if let Some(outcome) = output::whole(ctx, job, &body) {
+        if let Some(rule) = outcome.verdict.stopped_by {
+            ctx.charge = Some(charge(found.usage, estimate, true));
+            return Ended::Withheld(Refusal::OutputBlocked { rule });
+        }
+        splices.extend(outcome.edits);
+    }
+    let pieces = if splices.is_empty() { vec![body] } else { splice(&body, splices) };
     let length = pieces.iter().map(Bytes::len).sum();
     let header = match client_head(session, ctx, &head, Some(length), false) {
         Ok(header) => header,

@@ -28,6 +28,7 @@ mod keys_cli;
 mod keys_rotation;
 mod keys_store;
 mod meter;
+mod output;
 mod queue;
 mod quota;
 mod relay;

@@ -58,7 +58,8 @@ impl<'a> Str<'a> {
         if self.has_escapes { self.value() == text } else { self.raw == text.as_bytes() }
     }
 
-    /// Adds the value's bytes to `out`. Unlike [`Self::value`] it leaves bytes that are not UTF-8 as they are.
+    /// Adds the value's bytes to `out`. Unlike [`Self::value`] it leaves bytes that are not UTF-8 as they are, so that
+    /// [`Self::raw_at`] finds every place again.
     ///
     /// # Cost
     /// No allocation once `out` has grown.
@@ -71,6 +72,28 @@ impl<'a> Str<'a> {
             at += step + length;
         }
         out.extend_from_slice(&self.raw[at..]);
+    }
+
+    /// Where the character that byte `place` of the value belongs to begins in `raw`; the end of `raw` past its end.
+    #[must_use]
+    pub fn raw_at(&self, place: usize) -> usize {
+        let (mut at, mut left) = (0, place);
+        while let Some(step) = self.next_escape(at) {
+            if left < step {
+                break;
+            }
+            let (c, length) = decode_escape(&self.raw[at + step..]);
+            if left < step + c.len_utf8() {
+                return at + step;
+            }
+            left -= step + c.len_utf8();
+            at += step + length;
+        }
+        let mut found = (at + left).min(self.raw.len());
+        while found > at && found < self.raw.len() && self.raw[found] & 0xc0 == 0x80 {
+            found -= 1;
+        }
+        found
     }
 
     fn next_escape(&self, at: usize) -> Option<usize> {

@@ -63,11 +63,17 @@ pub enum Category {
     Learned,
     /// What only the run of requests shows.
     Behaviour,
+    /// A credential: an API key, a private key, a token.
+    Secret,
+    /// The request's own system prompt, said again in the answer.
+    SystemPromptLeak,
+    /// What the operator does not want said, for reasons of the house.
+    Operator,
 }
 
 impl Category {
     /// Every category, in the order of the documentation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::InstructionOverride,
         Self::SystemPromptExtraction,
         Self::Persona,
@@ -85,6 +91,9 @@ impl Category {
         Self::ActiveContent,
         Self::Learned,
         Self::Behaviour,
+        Self::Secret,
+        Self::SystemPromptLeak,
+        Self::Operator,
     ];
 
     /// Its name in configuration, metrics and verdicts.
@@ -108,6 +117,9 @@ impl Category {
             Self::ActiveContent => "active_content",
             Self::Learned => "learned",
             Self::Behaviour => "behaviour",
+            Self::Secret => "secret",
+            Self::SystemPromptLeak => "system_prompt_leak",
+            Self::Operator => "operator",
         }
     }
 
@@ -178,6 +190,8 @@ pub enum Role {
     Assistant,
     /// A tool's result or a document.
     Tool,
+    /// The model, in the answer that is on its way to the client.
+    Output,
 }
 
 /// One thing that speaks against a text.

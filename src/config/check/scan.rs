@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tollgate_filters::request::scan::Category;
 use tollgate_filters::request::scan::policy::{Mode, Policy};
+use tollgate_filters::response::output::Action;
 
 use super::{size, small};
 use crate::config::fault::{At, Faults, FileId, Place};
 use crate::config::kind::{Kind, Listed, default_node};
 use crate::config::schema::scan as schema;
 use crate::config::secret::Sources;
-use crate::config::settings::{Behaviour, Exemption, Rules, Scan, ScanChange};
+use crate::config::settings::{Behaviour, Exemption, OutputChange, OutputPolicy, Rules, Scan, ScanChange};
 use crate::scanner;
 
 /// Checks and converts `scan` of tollgate.yaml.
@@ -48,12 +49,20 @@ pub(super) fn scan(scan: &schema::Scan, sources: &Sources<'_>, faults: &mut Faul
             memory: Duration::from_secs(behaviour.memory_s.value),
             conversations: behaviour.conversations.value,
         },
+        output: OutputPolicy {
+            action: scan.output.value.action.value,
+            categories: {
+                let schema::Output { action: _, flag, redact, stop, ignore } = &scan.output.value;
+                actions([&flag.value, &redact.value, &stop.value, &ignore.value], faults)
+            },
+        },
     }
 }
 
 /// Loads the rule packs: whatever is wrong with one is a fault of the configuration.
-pub(super) fn rules(scan: &Scan, faults: &mut Faults) -> Option<Rules> {
-    match scanner::load(scan.rules.as_deref(), scan.learned, Some(&scan.cache)) {
+/// `reads_output` says that somebody's answers are looked at.
+pub(super) fn rules(scan: &Scan, reads_output: bool, faults: &mut Faults) -> Option<Rules> {
+    match scanner::load(scan.rules.as_deref(), scan.learned, Some(&scan.cache), reads_output) {
         Ok(rules) => Some(rules),
         Err(found) => {
             for fault in found {
@@ -90,7 +99,28 @@ pub(super) fn change(change: Option<schema::ScanChange>, faults: &mut Faults) ->
                 Some(categories(&flag_only.unwrap_or_else(none), &ignore.unwrap_or_else(none), faults))
             }
         },
+        output: change.output.value.map(|change| output_change(change, faults)),
     })
+}
+
+fn output_change(change: schema::OutputChange, faults: &mut Faults) -> OutputChange {
+    let schema::OutputChange { action, flag, redact, stop, ignore } = change;
+    let lists = [flag.value, redact.value, stop.value, ignore.value];
+    let categories = lists.iter().any(Option::is_some).then(|| {
+        let lists = lists.map(|list| list.unwrap_or_else(|| Listed { items: Vec::new(), lost: Vec::new() }));
+        actions(lists.each_ref(), faults)
+    });
+    OutputChange { action: action.value, categories }
+}
+
+/// Whether anybody's answers are looked at.
+pub(super) fn reads_output<'s>(scan: &Scan, changes: impl Iterator<Item = &'s ScanChange>) -> bool {
+    let is_on = |action: &Action| *action > Action::Off;
+    let turns_on = |change: &OutputChange| {
+        change.action.as_ref().is_some_and(is_on) || change.categories.iter().flatten().flatten().any(is_on)
+    };
+    scan.output.actions().iter().any(is_on)
+        || changes.filter_map(|change| change.output.as_ref()).any(turns_on)
 }
 
 /// Checks and converts a tenant's exemptions.
@@ -101,6 +131,26 @@ pub(super) fn exemptions(list: Listed<schema::Exemption>) -> Vec<Exemption> {
         reason: exemption.reason.value,
     };
     list.items.into_iter().map(convert).collect()
+}
+
+/// What is done about each category of answers: the lists `flag`, `redact`, `stop` and `ignore`.
+fn actions(lists: [&Listed<Category>; 4], faults: &mut Faults) -> [Option<Action>; Category::ALL.len()] {
+    const LISTS: [(&str, Action); 4] =
+        [("flag", Action::Flag), ("redact", Action::Redact), ("stop", Action::Stop), ("ignore", Action::Off)];
+    let mut actions: [Option<(&str, Action)>; Category::ALL.len()] = [None; Category::ALL.len()];
+    for (list, said) in lists.into_iter().zip(LISTS) {
+        for item in &list.items {
+            // The variants stand in the order of the list of all.
+            let slot = &mut actions[item.value as usize];
+            match slot {
+                Some((other, _)) if *other != said.0 => {
+                    faults.push(&item.place, format!("{} is in `{other}` too", item.value.name()));
+                }
+                _ => *slot = Some(said),
+            }
+        }
+    }
+    actions.map(|said| said.map(|(_, action)| action))
 }
 
 /// What is done about each category, by its place in `Category::ALL`.

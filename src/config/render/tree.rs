@@ -10,6 +10,7 @@ use tollgate_filters::request::auth::Network;
 use tollgate_filters::request::quota::{Limits as QuotaLimits, Measure, Plan, Rule};
 use tollgate_filters::request::scan::Category;
 use tollgate_filters::request::scan::policy::{Mode, Policy};
+use tollgate_filters::response::output::Action;
 
 use crate::calendar;
 use crate::config::settings::{
@@ -193,7 +194,7 @@ fn of_auth(auth: &Auth) -> Tree {
 }
 
 fn of_scan(scan: &Scan) -> Tree {
-    let Scan { policy, rules, cache, learned, budget_bytes, over_budget, behaviour } = scan;
+    let Scan { policy, rules, cache, learned, budget_bytes, over_budget, behaviour, output } = scan;
     let Policy { mode, flag_at, block_at, categories, system, user, assistant, tool, exempt: _ } = policy;
     let Behaviour { mode: behaviour_mode, repeats, prompts, memory, conversations } = behaviour;
     map! {
@@ -223,25 +224,49 @@ fn of_scan(scan: &Scan) -> Tree {
             memory_s: value(memory.as_secs()),
             conversations: value(conversations),
         },
+        output: of_output(Some(output.action), Some(&output.categories)),
     }
 }
 
 fn of_rules(rules: &Rules) -> Tree {
-    let Rules { scanner, digest } = rules;
+    let Rules { scanner, output, digest } = rules;
     map! {
         count: value(scanner.patterns().rule_count()),
+        output: value(output.as_ref().map_or(0, |output| output.patterns().rule_count())),
         packs: Tree::Hidden("<compiled>", digest.to_vec()),
     }
 }
 
 fn of_change(change: Option<&ScanChange>) -> Tree {
-    let Some(ScanChange { mode, flag_at, block_at, categories }) = change else { return value(Json::Null) };
+    let Some(ScanChange { mode, flag_at, block_at, categories, output }) = change else {
+        return value(Json::Null);
+    };
     map! {
         mode: value(mode.map(mode_name)),
         flag_at: value(flag_at),
         block_at: value(block_at),
         flag_only: categories.as_ref().map_or(value(Json::Null), |modes| of_categories(modes, Mode::Flag)),
         ignore: categories.as_ref().map_or(value(Json::Null), |modes| of_categories(modes, Mode::Off)),
+        output: output.as_ref().map_or(value(Json::Null), |output| {
+            of_output(output.action, output.categories.as_ref())
+        }),
+    }
+}
+
+fn of_output(action: Option<Action>, categories: Option<&[Option<Action>; Category::ALL.len()]>) -> Tree {
+    let list = |wanted: Action| {
+        let names = categories.map(|actions| {
+            let named = Category::ALL.into_iter().zip(actions).filter(|(_, said)| **said == Some(wanted));
+            named.map(|(category, _)| category.name()).collect::<Vec<_>>()
+        });
+        value(names)
+    };
+    map! {
+        action: value(action.map(Action::name)),
+        flag: list(Action::Flag),
+        redact: list(Action::Redact),
+        stop: list(Action::Stop),
+        ignore: list(Action::Off),
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 use tollgate_filters::request::scan::Category;
 use tollgate_filters::request::scan::policy::Mode;
+use tollgate_filters::response::output::Action;
 
 use crate::config::fault::{Faults, Place};
 use crate::config::kind::{Kind, List, Maybe, Shape, Word, choice, section};
@@ -39,6 +40,8 @@ section! {
         over_budget: OverBudgetName = "closed";
         /// What is seen only over several requests of one key.
         behaviour: Behaviour = "{}";
+        /// What is done about the model's answers.
+        output: Output = "{}";
     }
 }
 
@@ -73,6 +76,40 @@ section! {
 }
 
 section! {
+    /// What is done about the model's answers. The rules are those with `output` among their roles; `system_prompt_leak`
+    /// is the request's own system prompt, said again. What a list names is not done what `action` says.
+    Output {
+        /// What is done about a finding: `flag` marks the answer, `redact` replaces the words, `stop` ends the answer
+        /// with an error, `off` does not look.
+        action: ActionName = "off";
+        /// Categories that are marked.
+        flag: List<CategoryName> = "[]";
+        /// Categories whose words are replaced; what cannot be replaced is stopped.
+        redact: List<CategoryName> = "[]";
+        /// Categories that end the answer.
+        stop: List<CategoryName> = "[]";
+        /// Categories that do not count.
+        ignore: List<CategoryName> = "[]";
+    }
+}
+
+section! {
+    /// What is said about answers otherwise than before. One list said anew takes the place of all four.
+    OutputChange {
+        /// What is done about a finding.
+        action: Maybe<ActionName> = absent "as said before";
+        /// Categories that are marked.
+        flag: Maybe<List<CategoryName>> = absent "as said before";
+        /// Categories whose words are replaced.
+        redact: Maybe<List<CategoryName>> = absent "as said before";
+        /// Categories that end the answer.
+        stop: Maybe<List<CategoryName>> = absent "as said before";
+        /// Categories that do not count.
+        ignore: Maybe<List<CategoryName>> = absent "as said before";
+    }
+}
+
+section! {
     /// What is said otherwise than `scan` of tollgate.yaml says.
     ScanChange {
         /// The most that is done about an attack.
@@ -85,6 +122,8 @@ section! {
         flag_only: Maybe<List<CategoryName>> = absent "as said before";
         /// Categories that do not count.
         ignore: Maybe<List<CategoryName>> = absent "as said before";
+        /// What is done about the model's answers.
+        output: Maybe<OutputChange> = absent "as said before";
     }
 }
 
@@ -104,6 +143,13 @@ section! {
 choice! {
     /// What may be done.
     ModeName -> Mode { "block" => Mode::Block, "flag" => Mode::Flag, "off" => Mode::Off }
+}
+
+choice! {
+    /// What may be done about an answer.
+    ActionName -> Action {
+        "off" => Action::Off, "flag" => Action::Flag, "redact" => Action::Redact, "stop" => Action::Stop
+    }
 }
 
 choice! {

@@ -404,6 +404,8 @@ pub(crate) struct Stream {
 
 // SAFETY: plain memory that belongs to whoever holds it; it is not tied to a thread.
 unsafe impl Send for Stream {}
+// SAFETY: nothing of it is read or changed through a shared reference.
+unsafe impl Sync for Stream {}
 
 impl Stream {
     /// # Panics

@@ -27,8 +27,11 @@ pub const SCALES: usize = 3;
 /// A weight of the table is this many of the model's units.
 pub const UNIT: f32 = 1.0 / 4096.0;
 
-/// Kinds of evidence: every category at every severity, and the two views that take work to make.
-pub const EVIDENCE: usize = Category::ALL.len() * 3 + 2;
+/// Kinds of evidence: the categories of prompts at every severity, and the two views that take work to make.
+pub const EVIDENCE: usize = KNOWN * 3 + 2;
+
+/// The categories that a model knows, the first ones: later ones are of answers.
+const KNOWN: usize = Category::Behaviour as usize + 1;
 
 /// "TGSCAN" and a version: another layout, or other features, get another number.
 const MAGIC: [u8; 8] = *b"TGSCAN\x00\x02";
@@ -54,7 +57,8 @@ impl Evidence {
 
     /// Adds what one finding says. What this layer or the behaviour of a key says is no evidence for it.
     pub fn add(&mut self, category: Category, severity: Severity, view: View) {
-        if matches!(category, Category::Learned | Category::Behaviour) {
+        let is_own = matches!(category, Category::Learned | Category::Behaviour);
+        if is_own || category as usize >= KNOWN {
             return;
         }
         self.0 |= 1 << (3 * category as u64 + severity as u64);
@@ -71,7 +75,7 @@ impl Evidence {
     }
 
     fn name(kind: usize) -> String {
-        match (Category::ALL.get(kind / 3), kind % 3) {
+        match (Category::ALL[..KNOWN].get(kind / 3), kind % 3) {
             (Some(category), 0) => format!("{} (low)", category.name()),
             (Some(category), 1) => format!("{} (medium)", category.name()),
             (Some(category), _) => format!("{} (high)", category.name()),

@@ -49,6 +49,7 @@ use workspace::Workspace;
 pub struct Patterns {
     /// Tells this set from every other, so that a scratch is never used with the wrong one.
     number: u64,
+    mode: Mode,
     rules: Vec<LinkedRule>,
     lexicon: Lexicon,
     proximity: Proximity,
@@ -174,6 +175,7 @@ impl Plan {
             rules.iter().any(|rule| rule.views.has(View::Raw) && !rule.views.has(View::Normalised));
         Ok(Patterns {
             number,
+            mode,
             rules,
             lexicon,
             proximity,

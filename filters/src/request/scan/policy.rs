@@ -180,7 +180,8 @@ impl Policy {
         match role {
             Role::System => self.system,
             Role::User => self.user,
-            Role::Assistant => self.assistant,
+            // An answer has a policy of its own; where it is read as a prompt it is one of the model's turns.
+            Role::Assistant | Role::Output => self.assistant,
             Role::Tool => self.tool,
         }
     }

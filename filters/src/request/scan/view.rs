@@ -51,6 +51,15 @@ pub fn normalise(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Writes the normalised form of `text` behind what is in `out`, but for its ASCII letters, which keep their case: what
+/// rules are compared with in a text that comes in pieces.
+///
+/// # Cost
+/// No allocation once `out` has grown.
+pub fn fold_into(text: &str, out: &mut String) {
+    normalise::fold(text, out);
+}
+
 /// Makes the tables that are made once, some 30 ms of work, so that no request waits for them.
 pub fn prepare() {
     table::Table::get();

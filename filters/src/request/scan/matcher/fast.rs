@@ -17,6 +17,7 @@ use super::{Mode, Piece, Unfit, Wanted};
 #[derive(Debug)]
 pub(crate) struct Fast {
     words: Words,
+    has_words: bool,
     /// For plain texts; never there in stream mode, where nobody knows beforehand.
     plain: Option<Arc<Database>>,
     /// For all others.
@@ -113,7 +114,7 @@ impl Fast {
             }
         };
         let [plain, full] = databases.map(|database| database.map(Arc::new));
-        Ok(Self { words, plain, full, name })
+        Ok(Self { words, has_words: literals.words > 0, plain, full, name })
     }
 
     fn databases(&self) -> impl Iterator<Item = &Database> {
@@ -198,6 +199,10 @@ impl Fast {
             }
             told.is_none()
         });
+        if !self.has_words {
+            stream.next_word = base + text.len() as u64;
+            return;
+        }
         let mut unfinished = Vec::new();
         let from = (stream.next_word - base) as usize;
         let done = self.words.scan_piece(text, from, is_final, &mut unfinished, report);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::node::Place;
 use super::{Category, Condition, Example, Languages, Pack, PackFault, Roles, Rule, Severity, Views};
+use crate::request::scan::Role;
 
 /// All rule packs, linked.
 #[derive(Debug, Clone, Default)]
@@ -115,6 +116,40 @@ impl Packs {
             }
         }
         if linker.faults.is_empty() { Ok(linker.packs) } else { Err(linker.faults) }
+    }
+
+    /// The rules that read prompts, with the words that they need.
+    #[must_use]
+    pub fn for_prompts(&self) -> Self {
+        self.only(Roles::read_prompts, true)
+    }
+
+    /// The rules that read answers, with the words that they need.
+    #[must_use]
+    pub fn for_output(&self) -> Self {
+        self.only(|roles| roles.has(Role::Output), false)
+    }
+
+    /// `keeps_unnamed` keeps the words that no rule names: those of prompts are read together with other prompts.
+    fn only(&self, is_wanted: impl Fn(Roles) -> bool, keeps_unnamed: bool) -> Self {
+        let (rules, others): (Vec<_>, Vec<_>) =
+            self.rules.iter().cloned().partition(|rule| is_wanted(rule.roles));
+        let named = |rules: &[LinkedRule]| {
+            let mut named = vec![false; self.concepts.len()];
+            for rule in rules {
+                if let Trigger::Proximity { concepts, unless, .. } = &rule.trigger {
+                    concepts.iter().chain(unless).for_each(|concept| named[usize::from(*concept)] = true);
+                }
+            }
+            named
+        };
+        let (wanted, unwanted) = (named(&rules), named(&others));
+        let is_needed = |atom: &&LinkedAtom| {
+            let concept = usize::from(atom.concept);
+            wanted[concept] || (keeps_unnamed && !unwanted[concept])
+        };
+        let atoms = self.atoms.iter().filter(is_needed).cloned().collect();
+        Self { atoms, concepts: self.concepts.clone(), rules }
     }
 }
 

@@ -80,7 +80,7 @@ fn rule(mut map: Map<'_>, faults: &mut Faults<'_>) -> Option<Rule> {
         views.into_iter().fold(Views::NONE, Views::with)
     });
     let roles = map.take("roles").map_or(Roles::ALL, |(at, node)| {
-        let roles = words_of(&at, node, "user, tool, assistant, system", words::role, faults);
+        let roles = words_of(&at, node, "user, tool, assistant, system, output", words::role, faults);
         roles.into_iter().fold(Roles::NONE, Roles::with)
     });
     let condition = condition(&mut map, faults);

@@ -132,7 +132,7 @@ impl Views {
 pub struct Roles(u8);
 
 impl Roles {
-    /// All four.
+    /// Everybody who writes in a prompt: the default. A rule reads answers only if it says so.
     pub const ALL: Self = Self(0b1111);
     /// None yet.
     pub const NONE: Self = Self(0);
@@ -149,9 +149,14 @@ impl Roles {
         self.0 >> role as u8 & 1 == 1
     }
 
-    /// The first of them, in the order user, tool, assistant, system.
+    /// Whether one of those who write in a prompt is in it.
+    pub(crate) const fn read_prompts(self) -> bool {
+        self.0 & Self::ALL.0 != 0
+    }
+
+    /// The first of them, in the order user, tool, assistant, system, output.
     pub(crate) fn first(self) -> Role {
-        let by_weight = [Role::User, Role::Tool, Role::Assistant, Role::System];
+        let by_weight = [Role::User, Role::Tool, Role::Assistant, Role::System, Role::Output];
         by_weight.into_iter().find(|role| self.has(*role)).unwrap_or(Role::User)
     }
 }
@@ -173,6 +178,7 @@ pub(crate) fn role(name: &str) -> Option<Role> {
         "tool" => Some(Role::Tool),
         "assistant" => Some(Role::Assistant),
         "system" => Some(Role::System),
+        "output" => Some(Role::Output),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::super::View;
 use super::super::pack::{PackFault, Views};
-use super::{Patterns, Subject};
+use super::{Mode, Patterns, Subject};
 
 impl Patterns {
     /// Runs the examples of every rule. A rule for the raw view alone reads them raw, the others normalised.
@@ -20,7 +20,13 @@ impl Patterns {
                     if raw_only { Cow::Borrowed(example.text.as_str()) } else { normalise(&example.text) };
                 hits.clear();
                 let subject = Subject { views: rule.views, role: rule.roles.first(), has_borders: true };
-                self.scan(&text, subject, &mut scratch, &mut hits);
+                match self.mode {
+                    Mode::Block => self.scan(&text, subject, &mut scratch, &mut hits),
+                    Mode::Stream => {
+                        let mut stream = self.open(subject);
+                        self.scan_piece(text.as_bytes(), true, &mut stream, &mut scratch, &mut hits);
+                    }
+                }
                 let fired = hits.iter().any(|hit| hit.rule == number);
                 if fired != example.must_match {
                     let short: String = example.text.chars().take(60).collect();

@@ -1,6 +1,8 @@
 //! Rules over atoms that do not come from one text: what the last texts left behind, read together.
 
-use super::{Event, PatternScratch, Patterns, Reference, Subject};
+use regex_syntax::hir::Hir;
+
+use super::{Event, PatternScratch, Patterns, Reference, Subject, Trigger};
 
 impl Patterns {
     /// The numbers of the rules that these atoms, in the order of their ends, make fire.
@@ -29,6 +31,15 @@ impl Patterns {
     pub(super) fn borderless(&self) -> Option<&Reference> {
         // The same literals made another engine already; should this one fail, such texts are read less well.
         self.borderless.get_or_init(|| Reference::new(&self.lexicon.literals.all, &[]).ok()).as_ref()
+    }
+
+    /// The pattern of a rule that is one, parsed, if it is of ASCII characters alone: it finds the same in a text as it
+    /// stands and in its normalised form.
+    pub(crate) fn ascii_pattern(&self, rule: u32) -> Option<Hir> {
+        match &self.rules[rule as usize].trigger {
+            Trigger::Pattern(pattern) if pattern.is_ascii() => super::regex::parse(pattern).ok(),
+            _ => None,
+        }
     }
 
     /// Why the rule of this id exists.

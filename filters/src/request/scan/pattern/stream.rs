@@ -10,6 +10,10 @@ use super::proximity::{Hit, Subject};
 use super::workspace::Kept;
 use super::{PatternScratch, Patterns};
 
+/// Bytes of the text that may pile up beyond what is needed: moving a few hundred for every token would cost more than
+/// finding what is in it.
+const SLACK: u64 = 512;
+
 /// How far the search of one text is.
 #[derive(Debug)]
 pub struct PatternStream {
@@ -34,7 +38,7 @@ impl Patterns {
             number: self.number,
             subject,
             matcher: self.matcher.open(),
-            window: Vec::new(),
+            window: Vec::with_capacity(self.lexicon.reach() + MAX_LITERAL + 2 * SLACK as usize),
             base: 0,
             waiting: Vec::new(),
             kept: Kept::default(),
@@ -120,8 +124,6 @@ impl Patterns {
 impl PatternStream {
     /// Drops the part of the text that nothing can ask for any more.
     fn trim(&mut self, reach: usize) {
-        // Moving a few hundred bytes for every token would cost more than finding what is in it.
-        const SLACK: u64 = 1024;
         let end = self.base + self.window.len() as u64;
         let waiting = self.waiting.iter().map(|(end, _)| *end).min().unwrap_or(end);
         let needed = waiting.min(self.matcher.needs_from()).min(end);

@@ -42,6 +42,11 @@ pub(super) fn normalise(
     foreign
 }
 
+/// The same, with ASCII letters as they are and nothing noted.
+pub(super) fn fold(text: &str, out: &mut String) {
+    Pass::new(text, out, &mut Evidence::default(), &mut ()).section(0..text.len());
+}
+
 /// One pass over a text, by sections.
 pub(super) struct Pass<'a, T> {
     text: &'a str,
