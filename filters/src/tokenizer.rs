@@ -1,10 +1,10 @@
 //! Text → how many tokens it is, by a model's own tokenizer: a Hugging Face `tokenizer.json`, or an encoding whose
 //! vocabulary ships with the program.
 //!
-//! A text is cut at places that no token reaches across ([`cut`]); the pieces are mostly words, and nearly all of them
-//! have been counted before ([`memo`]). Only what is new is encoded. So counting costs about the same with every
+//! A text is cut at places that no token reaches across (`cut`); the pieces are mostly words, and nearly all of them
+//! have been counted before (`memo`). Only what is new is encoded. So counting costs about the same with every
 //! tokenizer (some encode 2 MB a second, which would be 2 µs for each event of a stream), and a stream is counted as
-//! it comes ([`running`]).
+//! it comes (`running`).
 //!
 //! Text only: tokens that a chat template adds are [`chat`]'s, images are [`image`]'s, a whole request is
 //! [`counter`]'s. Special tokens written out in a text are counted as the letters that they are.

@@ -5,7 +5,7 @@
 //! Limits nest: the tenant's, the tenant's for some models, the key's, the key's for some models. A request takes
 //! from all of them or from none, under the locks of its tenant and its key, always in that order.
 //!
-//! Rates are GCRA ([`bucket`]): a full minute's allowance may be spent at once and then flows back evenly. Budgets
+//! Rates are GCRA (`bucket`): a full minute's allowance may be spent at once and then flows back evenly. Budgets
 //! (tokens a day, money a month) are counted against the UTC calendar. A running stream may go beyond what it
 //! reserved, as a server that was given no cap does: rates then owe the difference, a budget ends the stream.
 //! Invariants: what is reserved and charged of a budget never exceeds it; of a rate, never more than
@@ -173,7 +173,7 @@ impl Lease {
     /// The budget that has nothing left for it.
     ///
     /// # Cost
-    /// The locks of a reservation; once in [`STEP`] tokens beyond what was reserved.
+    /// The locks of a reservation; once in `STEP` tokens beyond what was reserved.
     pub fn allow(&mut self, used: Used, clock: Clock) -> Result<u64, Refusal> {
         let (reserved, taken, price) = (self.reserved, self.taken, self.price.output.max(1));
         let so_far = amounts(used);

@@ -2,7 +2,7 @@
 //! the request says how large it is in its first bytes; of one that is elsewhere nothing is known, and it is taken for a
 //! square of [`UNKNOWN_PX`].
 //!
-//! Invariant: any bytes give an answer. Cost: the first bytes of an image are decoded, up to [`LOOK_BYTES`] of a JPEG,
+//! Invariant: any bytes give an answer. Cost: the first bytes of an image are decoded, up to `LOOK_BYTES` of a JPEG,
 //! and none where the rule asks for no size.
 
 /// Side of an image of which nothing is known, in pixels.
