@@ -25,7 +25,7 @@ const BATCH: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_secs(1);
 
 enum Message {
-    Record(Box<Record>),
+    Record(Arc<Record>),
     Reopen(Settings),
     Stop,
 }
@@ -53,8 +53,8 @@ impl AccessLog {
     }
 
     /// Hands a record over, or counts it as dropped.
-    pub fn push(&self, record: Record) {
-        if self.queue.try_send(Message::Record(Box::new(record))).is_err() {
+    pub fn push(&self, record: Arc<Record>) {
+        if self.queue.try_send(Message::Record(record)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -4,6 +4,7 @@
 mod api;
 mod keys;
 mod status;
+mod usage;
 
 use std::sync::Arc;
 

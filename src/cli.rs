@@ -5,3 +5,4 @@ pub mod key;
 pub mod run;
 pub mod scan;
 pub mod tokens;
+pub mod usage;

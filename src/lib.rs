@@ -11,6 +11,7 @@ pub mod control;
 pub mod health;
 pub mod histories;
 pub mod keys;
+pub mod ledger;
 pub mod limits;
 pub mod metrics;
 pub mod principals;

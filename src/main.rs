@@ -26,6 +26,8 @@ enum Command {
     Check(cli::check::CheckArgs),
     /// Make, list, rotate and end API keys.
     Key(cli::key::KeyArgs),
+    /// What was used, by tenant, key, model and time.
+    Usage(cli::usage::UsageArgs),
     /// Scan prompts from standard input.
     Scan(cli::scan::ScanArgs),
     /// Count tokens as the gateway does.
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Key(args) => cli::key::run(&args),
+        Command::Usage(args) => cli::usage::run(&args),
         Command::Scan(args) => cli::scan::run(&args),
         Command::Tokens(args) => cli::tokens::run(&args),
         Command::Sim(args) => match sim::run(args) {

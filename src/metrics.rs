@@ -69,6 +69,11 @@ pub struct Metrics {
     records_dropped: IntGauge,
     store_up: IntGauge,
     store_errors: IntGauge,
+    ledger_stored: IntGauge,
+    ledger_lost: IntGauge,
+    ledger_rejected: IntGauge,
+    ledger_waiting: IntGauge,
+    ledger_pending: IntGauge,
     server_up: GaugeVec,
     server_in_flight: GaugeVec,
     tenant_in_flight: GaugeVec,
@@ -243,6 +248,27 @@ impl Metrics {
                 r,
                 IntGauge::new("tollgate_store_errors", "Times that the store did not answer.")?,
             )?,
+            ledger_stored: gauge(r, "tollgate_ledger_rows_stored", "Ledger rows that the store took.")?,
+            ledger_lost: gauge(
+                r,
+                "tollgate_ledger_lost_rows",
+                "Ledger rows that were lost because queue and journal were full.",
+            )?,
+            ledger_rejected: gauge(
+                r,
+                "tollgate_ledger_rejected_rows",
+                "Ledger rows that were put aside in rejected.jsonl.",
+            )?,
+            ledger_waiting: gauge(
+                r,
+                "tollgate_ledger_waiting_rows",
+                "Ledger rows in memory, on their way to the journal.",
+            )?,
+            ledger_pending: gauge(
+                r,
+                "tollgate_ledger_pending_bytes",
+                "Bytes of the journal that the store does not have.",
+            )?,
             server_up: gauges(
                 r,
                 "tollgate_upstream_up",
@@ -330,7 +356,7 @@ impl Metrics {
             self.cost.with_label_values(&[tenant, model]).inc_by(record.cost_eur.0 as f64 / 1e12);
         }
         if let Some(energy) = record.energy_kwh {
-            self.energy.with_label_values(&[tenant, model]).inc_by(energy);
+            self.energy.with_label_values(&[tenant, model]).inc_by(energy.0 as f64 / 1e12);
         }
         if let Some(ttft) = record.ttft_ms {
             self.ttft.with_label_values(&[model]).observe(ttft / 1000.0);
@@ -401,6 +427,18 @@ impl Metrics {
         self.store_up.set(i64::from(store.is_up()));
         self.store_errors.set(i64::try_from(store.errors()).unwrap_or(i64::MAX));
         self.keys.set(state);
+        if let Some(ledger) = &state.ledger {
+            let figures = ledger.figures();
+            for (gauge, figure) in [
+                (&self.ledger_stored, figures.stored),
+                (&self.ledger_lost, figures.lost),
+                (&self.ledger_rejected, figures.rejected),
+                (&self.ledger_waiting, figures.waiting),
+                (&self.ledger_pending, figures.pending_bytes),
+            ] {
+                gauge.set(i64::try_from(figure).unwrap_or(i64::MAX));
+            }
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
@@ -463,6 +501,10 @@ fn status_label(status: u16) -> &'static str {
 fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> prometheus::Result<C> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
+}
+
+fn gauge(r: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    registered(r, IntGauge::new(name, help)?)
 }
 
 fn counter(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {

@@ -78,19 +78,36 @@ impl PicoEur {
     /// As a decimal number of EUR, exact.
     #[must_use]
     pub fn decimal(self) -> String {
-        const DIGITS: usize = 12;
-        const ONE: u128 = 10_u128.pow(DIGITS as u32);
-        let mut text = (self.0 / ONE).to_string();
-        let part = (self.0 % ONE) as u64;
-        if part > 0 {
-            text.push('.');
-            let mut digits = Vec::with_capacity(DIGITS);
-            push_digits(&mut digits, part, DIGITS);
-            let kept = digits.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1);
-            text.extend(digits[..kept].iter().copied().map(char::from));
-        }
-        text
+        decimal(self.0)
     }
+}
+
+/// Energy in units of 1e-12 kWh (which is 1e-9 Wh), as exact as money. Written as a decimal number of kWh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PicoKwh(pub u128);
+
+impl PicoKwh {
+    /// As a decimal number of kWh, exact.
+    #[must_use]
+    pub fn decimal(self) -> String {
+        decimal(self.0)
+    }
+}
+
+/// A number of 1e-12 as a decimal number, without zeros at its end.
+fn decimal(pico: u128) -> String {
+    const DIGITS: usize = 12;
+    const ONE: u128 = 10_u128.pow(DIGITS as u32);
+    let mut text = (pico / ONE).to_string();
+    let part = (pico % ONE) as u64;
+    if part > 0 {
+        text.push('.');
+        let mut digits = Vec::with_capacity(DIGITS);
+        push_digits(&mut digits, part, DIGITS);
+        let kept = digits.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1);
+        text.extend(digits[..kept].iter().copied().map(char::from));
+    }
+    text
 }
 
 /// Appends the last `count` decimal digits of `number`.
@@ -152,7 +169,7 @@ pub struct Record {
     /// Price of all of it.
     pub cost_eur: PicoEur,
     /// kWh of all of it, where the model's is known.
-    pub energy_kwh: Option<f64>,
+    pub energy_kwh: Option<PicoKwh>,
     /// Headers read → first event with content handed to the client, milliseconds.
     pub ttft_ms: Option<f64>,
     /// Mean gap between events with content, milliseconds.
@@ -202,7 +219,12 @@ impl Record {
         write_fields!(self, line, request_id tenant key_id client endpoint model server status code outcome);
         write_fields!(self, line, is_streaming attempts input_tokens cached_input_tokens system_tokens);
         write_fields!(self, line, output_tokens reasoning_tokens input_source output_source reasoning_source);
-        write_fields!(self, line, energy_kwh ttft_ms itl_mean_ms output_tokens_per_second);
+        line.extend_from_slice(b",\"energy_kwh\":");
+        match self.energy_kwh {
+            Some(energy) => line.extend_from_slice(energy.decimal().as_bytes()),
+            None => line.extend_from_slice(b"null"),
+        }
+        write_fields!(self, line, ttft_ms itl_mean_ms output_tokens_per_second);
         write_fields!(self, line, duration_ms request_bytes answer_bytes scan);
         if self.scan_score.is_some() {
             write_fields!(self, line, scan_score);
@@ -277,7 +299,7 @@ mod tests {
             output_source: TokenSource::None,
             reasoning_source: TokenSource::Tokenizer,
             cost_eur: PicoEur(1_500_000_000_000),
-            energy_kwh: Some(0.25),
+            energy_kwh: Some(PicoKwh(250_000_000_000)),
             ttft_ms: None,
             itl_mean_ms: Some(1.5),
             output_tokens_per_second: None,

@@ -29,11 +29,12 @@ use crate::health::HealthChecks;
 use crate::keys::Keys;
 use crate::keys::rotation::Rotations;
 use crate::keys::sync::KeySync;
+use crate::ledger::Ledger;
 use crate::limits::Housekeeping;
 use crate::metrics::Metrics;
 use crate::proxy::Gate;
 use crate::proxy::guard::Guarded;
-use crate::state::{Stages, State};
+use crate::state::{Kept, Stages, State};
 use crate::store::Store;
 use crate::tls::{self, Certificate};
 
@@ -73,15 +74,9 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
         .map_err(|error| StartError::new("the access log cannot be opened", &error))?;
     let metrics = Metrics::new().map_err(|error| StartError::new("metrics", &error))?;
     metrics.reloaded_at.set(seconds_since_1970());
-    let store = Store::start("store", &settings.storage)
-        .map_err(|error| StartError::new("the store's thread cannot be started", &error))?;
-    let keys = Keys::start(&settings.storage)
-        .map_err(|error| StartError::new("the thread of keys cannot be started", &error))?;
-    if !store.status().wait_for_first_try(settings.storage.start_timeout) {
-        log::warn!("serving without the store until it answers");
-    }
+    let kept = start_store(&settings)?;
     let stages = Stages::build(settings.clone(), None);
-    let state = Arc::new(State::new(stages, metrics, access_log, store, keys));
+    let state = Arc::new(State::new(stages, metrics, access_log, kept));
     state.keys.load(&state, settings.storage.start_timeout);
     let options = Opt { upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(options, server_conf(&settings));
@@ -123,7 +118,30 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
         std::thread::sleep(SETTLE / 50);
     }
     state.access_log.stop();
+    if let Some(ledger) = &state.ledger {
+        ledger.stop();
+    }
     Ok(why)
+}
+
+/// Starts the store and the ledger, and gives them a moment to answer: keys, budgets and daily limits are then there
+/// with the first request.
+fn start_store(settings: &Settings) -> Result<Kept, StartError> {
+    let patience = settings.storage.start_timeout;
+    let start = std::time::Instant::now();
+    let store = Store::start("store", &settings.storage)
+        .map_err(|error| StartError::new("the store's thread cannot be started", &error))?;
+    let ledger = settings.ledger.as_ref().map(|ledger| Ledger::start(ledger, &settings.storage)).transpose();
+    let ledger = ledger.map_err(|error| StartError::new("the ledger's journal cannot be made", &error))?;
+    let keys = Keys::start(&settings.storage)
+        .map_err(|error| StartError::new("the thread of keys cannot be started", &error))?;
+    // All three connect meanwhile.
+    let is_up = store.status().wait_for_first_try(patience);
+    let rest = patience.saturating_sub(start.elapsed());
+    if !is_up || ledger.as_ref().is_some_and(|ledger| !ledger.wait_for_totals(rest)) {
+        log::warn!("serving without the store until it answers");
+    }
+    Ok(Kept { store, keys, ledger })
 }
 
 fn server_conf(settings: &Settings) -> ServerConf {

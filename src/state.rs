@@ -25,6 +25,7 @@ use crate::access_log::AccessLog;
 use crate::config::settings::{self, Model, Pool, ScanChange, Settings, Tenant, Tier};
 use crate::histories::Histories;
 use crate::keys::Keys;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::principals::Principals;
 use crate::queue::Queue;
@@ -312,6 +313,17 @@ fn day(date: NaiveDate) -> Day {
     Day(date.num_days_from_ce() - 719_163)
 }
 
+/// What is kept beyond this process, and by whom.
+#[derive(Debug)]
+pub struct Kept {
+    /// The way to the store.
+    pub store: Store,
+    /// The keys of the store.
+    pub keys: Keys,
+    /// What each request used, if that is kept.
+    pub ledger: Option<Ledger>,
+}
+
 /// What outlives a reload.
 #[derive(Debug)]
 pub struct State {
@@ -325,6 +337,8 @@ pub struct State {
     pub store: Store,
     /// The keys of the store.
     pub keys: Keys,
+    /// What each request used, if that is kept.
+    pub ledger: Option<Ledger>,
     /// Wrong keys by source address.
     pub guessing: Guessing,
     /// What conversations have left behind.
@@ -346,7 +360,8 @@ pub struct State {
 impl State {
     /// The state of a process that starts with `stages`.
     #[must_use]
-    pub fn new(stages: Stages, metrics: Metrics, access_log: AccessLog, store: Store, keys: Keys) -> Self {
+    pub fn new(stages: Stages, metrics: Metrics, access_log: AccessLog, kept: Kept) -> Self {
+        let Kept { store, keys, ledger } = kept;
         let origin = Instant::now();
         Self {
             queue: Queue::new(metrics.queue.clone(), origin),
@@ -356,6 +371,7 @@ impl State {
             access_log,
             store,
             keys,
+            ledger,
             guessing: Guessing::default(),
             usages: Usages::default(),
             origin,

@@ -19,6 +19,8 @@ mod postgres;
 mod sqlite;
 mod tls;
 
+pub mod usage;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};

@@ -127,6 +127,11 @@ pub enum Refusal {
         /// When one may have room.
         retry_after: Duration,
     },
+    /// What the request used could not be recorded, and the operator wants nothing unrecorded.
+    NoLedger {
+        /// When there may be room.
+        retry_after: Duration,
+    },
     /// No server answered in time.
     UpstreamTimeout,
     /// The gateway itself is going away or has a fault.
@@ -373,6 +378,15 @@ impl Refusal {
                     "No server for this model is available at the moment. Try again shortly.".to_owned(),
                 )
             },
+            Self::NoLedger { retry_after } => Answer {
+                retry_after: Some(*retry_after),
+                ..Answer::new(
+                    503,
+                    SERVER,
+                    "overloaded",
+                    "The gateway cannot record usage at the moment. Try again shortly.".to_owned(),
+                )
+            },
             Self::Overloaded { retry_after } => Answer {
                 retry_after: Some(*retry_after),
                 ..Answer::new(
@@ -502,6 +516,7 @@ mod tests {
                 "no_upstream_available",
             ),
             (Refusal::Overloaded { retry_after: second }, 503, "server_error", "overloaded"),
+            (Refusal::NoLedger { retry_after: second }, 503, "server_error", "overloaded"),
             (Refusal::UpstreamTimeout, 504, "server_error", "upstream_timeout"),
         ] {
             let answer = refusal.answer();

@@ -12,7 +12,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value as Json, json};
 use tollgate_filters::request::auth::bearer;
 
-use super::{keys, status};
+use super::{keys, status, usage};
 use crate::config::settings::{AdminToken, Role};
 use crate::state::{Stages, State};
 
@@ -150,6 +150,8 @@ async fn route(call: &Call, method: &Method, path: &[&str]) -> Answer {
     match (path, method) {
         (["status"], &Method::GET) => status::status(call),
         (["status"], _) => Err(ApiError::method("GET")),
+        (["usage"], &Method::GET) => usage::usage(call).await,
+        (["usage"], _) => Err(ApiError::method("GET")),
         (["keys"], &Method::GET) => keys::list(call).await,
         (["keys"], &Method::POST) => keys::create(call).await,
         (["keys"], _) => Err(ApiError::method("GET, POST")),

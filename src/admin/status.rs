@@ -29,6 +29,11 @@ pub(super) fn readiness(state: &State) -> Json {
             "from_snapshot": keys.is_from_snapshot.load(Ordering::Relaxed),
             "age_ms": age_ms(state),
         },
+        // Rows that the store does not have wait in the journal.
+        "ledger": state.ledger.as_ref().map(|ledger| {
+            let figures = ledger.figures();
+            json!({"pending_bytes": figures.pending_bytes, "lost_rows": figures.lost})
+        }),
         "servers": {"up": up.count(), "total": stages.servers.len()},
     })
 }

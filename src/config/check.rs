@@ -5,6 +5,7 @@
 mod catalogue;
 mod gateway;
 mod keys;
+mod ledger;
 mod pem;
 mod scan;
 mod storage;
@@ -63,6 +64,7 @@ pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Fault
         cors: gateway.cors,
         log: gateway.log,
         storage: gateway.storage?,
+        ledger: gateway.ledger,
         access_log: gateway.access_log,
         telemetry: gateway.telemetry,
         reload: gateway.reload,

@@ -59,7 +59,8 @@ Editors check these files while you write, with `tollgate check --schema upstrea
 `# yaml-language-server: $schema=upstreams.schema.json` as the first line of the file.
 ";
 
-fn schema_of(shape: &Shape) -> Json {
+/// The JSON Schema of a kind.
+pub(crate) fn schema_of(shape: &Shape) -> Json {
     match shape {
         Shape::Scalar { schema, .. } => schema.clone(),
         Shape::Or { schema, inner, .. } => json!({ "anyOf": [schema, schema_of(inner)] }),
@@ -138,7 +139,8 @@ fn words(shape: &Shape) -> String {
 
 /// The unit of a key: that of its kind, or the one that its name ends in.
 fn unit(key: &Key) -> Option<&'static str> {
-    const BY_NAME: [(&str, &str); 7] = [
+    const BY_NAME: [(&str, &str); 8] = [
+        ("_days", "days"),
         ("_ms", "milliseconds"),
         ("_ms_per_1k_tokens", "milliseconds per 1,000 tokens"),
         ("_s", "seconds"),

@@ -4,6 +4,7 @@
 pub(crate) mod catalogue;
 pub(crate) mod gateway;
 pub(crate) mod keys;
+pub(crate) mod ledger;
 pub(crate) mod scan;
 pub(crate) mod storage;
 pub(crate) mod tiers;

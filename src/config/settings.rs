@@ -2,6 +2,8 @@
 //! the rooms that use it build their tables from it. Nothing here remembers the text it came from.
 
 mod keys;
+mod ledger;
+mod prices;
 mod storage;
 
 use std::fmt;
@@ -23,6 +25,8 @@ use tollgate_filters::tokenizer::image::ImageRule;
 use tollgate_filters::units::Moment;
 
 pub use keys::{Admin, AdminToken, Keys, Role, WebUrl, Webhook};
+pub use ledger::{Ledger, Retention, WhenFull};
+pub use prices::{DatedPrices, PriceList, Prices};
 pub use storage::{PostgresTls, Storage, StoragePlace};
 
 /// The whole configuration, valid as a whole.
@@ -58,6 +62,8 @@ pub struct Settings {
     pub log: Log,
     /// Where keys and usage are kept. `tollgate.yaml: storage`.
     pub storage: Storage,
+    /// How the usage of each request is kept, if at all. `tollgate.yaml: ledger`.
+    pub ledger: Option<Ledger>,
     /// `tollgate.yaml: access_log`.
     pub access_log: AccessLog,
     /// `tollgate.yaml: telemetry`.
@@ -386,10 +392,10 @@ pub struct Model {
     pub chat_template: Option<Overhead>,
     /// What images come to.
     pub images: ImageRule,
-    /// EUR for a million tokens.
-    pub prices: Prices,
-    /// kWh for a million tokens, if known.
-    pub energy_kwh_per_million: Option<f64>,
+    /// What its tokens cost.
+    pub prices: PriceList,
+    /// Energy of a million tokens, if known, in units of 1e-6 kWh: as exact as money.
+    pub energy_micro_kwh: Option<u64>,
     /// Prompt security for requests to it, where it differs.
     pub scan: Option<ScanChange>,
 }
@@ -441,17 +447,6 @@ impl fmt::Display for Phase {
             Self::Retired => "retired",
         })
     }
-}
-
-/// EUR for a million tokens, in units of 1e-6 EUR (so 0.9 EUR is 900 000): money is never floating point.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Prices {
-    /// Input tokens.
-    pub input_micro_eur: u64,
-    /// Output tokens without reasoning.
-    pub output_micro_eur: u64,
-    /// Reasoning output tokens.
-    pub reasoning_micro_eur: u64,
 }
 
 /// Servers that share policies.

@@ -113,24 +113,23 @@ pub(crate) fn micro(text: &str) -> Option<u64> {
     Some(whole.parse::<u64>().ok()? * 1_000_000 + format!("{decimals:0<6}").parse::<u64>().ok()?)
 }
 
-/// Energy: kWh for a million tokens. An estimate, so a float will do.
+/// Energy: kWh for a million tokens, read digit by digit into units of 1e-6 kWh.
 pub(crate) enum Energy {}
 
-const ENERGY: &str = "a number from 0 to 1000000";
+const ENERGY: &str = "a number such as 0.15, with at most 6 decimals and 9 digits before the point";
 
 impl Kind for Energy {
-    type Value = f64;
+    type Value = u64;
 
-    fn read(node: &Node, place: &Place, faults: &mut Faults) -> Option<f64> {
-        let number = match &node.value {
-            Value::Number(text, _) => text.parse::<f64>().ok().filter(|value| (0.0..=1e6).contains(value)),
-            _ => None,
-        };
-        number.or_else(|| expected(ENERGY, node, place, faults))
+    fn read(node: &Node, place: &Place, faults: &mut Faults) -> Option<u64> {
+        match &node.value {
+            Value::Number(text, _) if let Some(amount) = micro(text) => Some(amount),
+            _ => expected(ENERGY, node, place, faults),
+        }
     }
 
     fn shape() -> Shape {
-        let schema = json!({ "type": "number", "minimum": 0, "maximum": 1_000_000 });
+        let schema = json!({ "type": "number", "minimum": 0 });
         Shape::Scalar { words: ENERGY.into(), unit: Some("kWh per million tokens"), schema }
     }
 }

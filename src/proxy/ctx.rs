@@ -15,8 +15,8 @@ use tollgate_filters::response::tokens::Meter;
 use tollgate_filters::response::usage::{self, Charge, Estimate, Source};
 
 use super::output;
-use crate::config::settings::Model;
-use crate::record::{Outcome, PicoEur, Record, TokenSource};
+use crate::config::settings::Prices;
+use crate::record::{Outcome, PicoEur, PicoKwh, Record, TokenSource};
 use crate::state::{Stages, State};
 
 /// An event stream on its way to the client. It stands in the context so that it is charged however it ends.
@@ -88,6 +88,8 @@ pub struct RequestCtx {
     pub answered: Option<Instant>,
     /// Whom the client called the user, once the prompt is part of a conversation's history.
     pub conversation: Option<Option<u64>>,
+    /// Set for a request that is refused because the ledger has no room for its row.
+    pub is_off_ledger: bool,
     is_settled: bool,
     /// Dropped after the record has been handed over.
     _in_work: InWork,
@@ -152,6 +154,7 @@ impl RequestCtx {
             sent: None,
             answered: None,
             conversation: None,
+            is_off_ledger: false,
             is_settled: false,
             _in_work: in_work,
         }
@@ -188,7 +191,13 @@ impl RequestCtx {
         self.note_unmetered();
         self.forget_unanswered();
         self.state.metrics.observe(&self.record);
-        self.state.access_log.push(self.record.clone());
+        let record = Arc::new(self.record.clone());
+        if let Some(ledger) = &self.state.ledger
+            && !self.is_off_ledger
+        {
+            ledger.push(&record);
+        }
+        self.state.access_log.push(record);
     }
 
     /// What a server made for a client must be counted by somebody.
@@ -218,7 +227,7 @@ impl RequestCtx {
         let (Some(stream), Some(model)) = (&self.stream, self.model) else { return Used::default() };
         let meter = stream.filter.meter();
         let charge = usage::charge(meter.usage(), meter.estimate(stream.prompt), false);
-        let pico_eur = cost(&self.stages.settings.models[model], &charge).0;
+        let pico_eur = cost(self.stages.settings.models[model].prices.at(self.record.time), &charge).0;
         Used {
             input: charge.input,
             output: charge.output.saturating_add(charge.reasoning),
@@ -271,10 +280,11 @@ impl RequestCtx {
         }
         if let Some(model) = self.model {
             let model = &self.stages.settings.models[model];
-            record.cost_eur = cost(model, charge);
+            record.cost_eur = cost(model.prices.at(record.time), charge);
             self.state.metrics.observe_counts(&model.name, charge);
             let tokens = total(charge);
-            record.energy_kwh = model.energy_kwh_per_million.map(|kwh| kwh * tokens as f64 / 1e6);
+            record.energy_kwh =
+                model.energy_micro_kwh.map(|micro| PicoKwh(u128::from(tokens) * u128::from(micro)));
         }
     }
 
@@ -324,8 +334,7 @@ impl Drop for InWork {
 }
 
 /// Tokens × price, exact: micro-EUR per million tokens times tokens is in units of 1e-12 EUR.
-fn cost(model: &Model, charge: &Charge) -> PicoEur {
-    let prices = &model.prices;
+fn cost(prices: &Prices, charge: &Charge) -> PicoEur {
     let part = |tokens: u64, price: u64| u128::from(tokens) * u128::from(price);
     PicoEur(
         part(charge.input, prices.input_micro_eur)

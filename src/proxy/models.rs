@@ -31,6 +31,7 @@ fn describe(model: &Model, asked: Option<&str>) -> Value {
     let today = chrono::Utc::now().date_naive();
     let midnight = |date: chrono::NaiveDate| date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
     let euros = |micro: u64| micro as f64 / 1e6;
+    let prices = model.prices.on(today);
     json!({
         "id": asked.unwrap_or(&model.name),
         "object": "model",
@@ -47,10 +48,10 @@ fn describe(model: &Model, asked: Option<&str>) -> Value {
         "pricing": {
             "currency": "EUR",
             "unit": "1M tokens",
-            "input": euros(model.prices.input_micro_eur),
-            "output": euros(model.prices.output_micro_eur),
-            "reasoning": euros(model.prices.reasoning_micro_eur),
+            "input": euros(prices.input_micro_eur),
+            "output": euros(prices.output_micro_eur),
+            "reasoning": euros(prices.reasoning_micro_eur),
         },
-        "energy": model.energy_kwh_per_million.map(|kwh| json!({"kwh_per_1m_tokens": kwh})),
+        "energy": model.energy_micro_kwh.map(|micro| json!({"kwh_per_1m_tokens": micro as f64 / 1e6})),
     })
 }

@@ -1,6 +1,8 @@
 //! The quota stage: what a request may come to is checked against its tier and reserved in every limit that it lies
 //! under, before any server sees it.
 
+use std::time::SystemTime;
+
 use tollgate_filters::endpoint::Endpoint;
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::auth::Principal;
@@ -35,7 +37,7 @@ pub(super) fn admit(
         0
     };
     let is_open = endpoint.generates() && each.is_none();
-    let demand = Demand { input, output, is_open, price: price(entry) };
+    let demand = Demand { input, output, is_open, price: price(entry, ctx.record.time) };
     let holders = ctx.stages.holders(principal, Some(model), &ctx.state.usages);
     match reserve(holders, demand, ctx.state.clock()) {
         Ok(lease) => {
@@ -154,7 +156,7 @@ fn context(tier: &Tier, model: &Model, input: u64, output: Option<u64>) -> Resul
 }
 
 /// The price of a token at worst. Micro-EUR per million tokens are units of 1e-12 EUR a token.
-fn price(model: &Model) -> Price {
-    let prices = &model.prices;
+fn price(model: &Model, time: SystemTime) -> Price {
+    let prices = model.prices.at(time);
     Price { input: prices.input_micro_eur, output: prices.output_micro_eur.max(prices.reasoning_micro_eur) }
 }

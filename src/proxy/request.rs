@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -19,8 +21,12 @@ use super::refuse::{self, Stop};
 use super::relay::{Job, relay};
 use super::{Gate, body, cors, headers, models, quota, scan, strict};
 use crate::calendar;
+use crate::config::settings::WhenFull;
 use crate::record::Outcome;
 use crate::state::today;
+
+/// When a client may find room in the ledger again.
+const LEDGER_RETRY: Duration = Duration::from_secs(1);
 
 /// Takes a request whose headers have been read through every stage to its answer.
 pub(super) async fn serve(gate: &Gate, session: &mut Session, ctx: &mut RequestCtx) {
@@ -63,6 +69,7 @@ async fn stages(
     ctx.record.tenant = Arc::clone(&principal.tenant);
     ctx.record.key_id = Arc::clone(&principal.key_id);
     ctx.principal = Some(Arc::clone(&principal));
+    ledger_takes_it(ctx)?;
     match endpoint {
         Endpoint::Models => answer_json(session, ctx, models::list(&stages, &principal)).await,
         Endpoint::Model => {
@@ -74,6 +81,20 @@ async fn stages(
             let job = admit(session, ctx, endpoint, &principal).await?;
             relay(gate, session, ctx, job).await
         }
+    }
+}
+
+/// Whether what the request uses can be recorded, where the operator wants nothing unrecorded. Every request in work
+/// has its place in the queue, so that none that was let in can be lost.
+fn ledger_takes_it(ctx: &mut RequestCtx) -> Result<(), Refusal> {
+    let must = ctx.stages.settings.ledger.as_ref().is_some_and(|ledger| ledger.when_full == WhenFull::Closed);
+    let in_work = ctx.state.in_flight.load(Ordering::Relaxed);
+    match &ctx.state.ledger {
+        Some(ledger) if must && !ledger.has_room_for(in_work) => {
+            ctx.is_off_ledger = true;
+            Err(Refusal::NoLedger { retry_after: LEDGER_RETRY })
+        }
+        _ => Ok(()),
     }
 }
 

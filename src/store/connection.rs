@@ -230,6 +230,24 @@ impl Connection {
         }
     }
 
+    /// Does `work` in a transaction that reads one moment of the database, whoever writes meanwhile.
+    ///
+    /// # Errors
+    /// What `work` says, or [`StoreError`].
+    pub fn snapshot<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.batch(match self.0 {
+            Backend::Sqlite(_) => "BEGIN DEFERRED",
+            Backend::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        })?;
+        let result = work(self);
+        // Nothing was changed.
+        drop(self.batch("ROLLBACK"));
+        result
+    }
+
     /// Runs statements without parameters, separated by `;`.
     pub(super) fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
         match &mut self.0 {

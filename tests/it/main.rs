@@ -27,6 +27,7 @@ mod keys;
 mod keys_cli;
 mod keys_rotation;
 mod keys_store;
+mod ledger;
 mod meter;
 mod output;
 mod queue;

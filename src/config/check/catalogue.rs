@@ -10,7 +10,7 @@ use crate::config::fault::{At, Faults};
 use crate::config::kind::Listed;
 use crate::config::schema::catalogue as schema;
 use crate::config::secret::Sources;
-use crate::config::settings::{Model, ModelTokenizer, Prices};
+use crate::config::settings::{DatedPrices, Model, ModelTokenizer, PriceList, Prices};
 use crate::tokenizers::{self, TokenizerSource};
 
 /// The names that clients and other files may use for a model.
@@ -88,7 +88,6 @@ fn one(
 ) -> Model {
     successor(&model, names, successors, faults);
     dates(&model, faults);
-    let prices = &model.prices.value;
     let images = &model.images.value;
     Model {
         tokenizer: tokenizers.load(&model.tokenizer, sources, faults),
@@ -103,11 +102,7 @@ fn one(
             tile_tokens: images.tile_tokens.value,
             fit_px: images.fit_px.value,
         },
-        prices: Prices {
-            input_micro_eur: prices.input.value,
-            output_micro_eur: prices.output.value,
-            reasoning_micro_eur: prices.reasoning.value,
-        },
+        prices: prices(&model.prices, faults),
         name: model.name.value,
         aliases: model.aliases.value.items.into_iter().map(|alias| alias.value).collect(),
         publisher: model.publisher.value,
@@ -117,7 +112,7 @@ fn one(
         successor: model.successor.value,
         context_length: model.context_length.value,
         scan: super::scan::change(model.scan.value, faults),
-        energy_kwh_per_million: model.energy_kwh_per_million.value,
+        energy_micro_kwh: model.energy_kwh_per_million.value,
     }
 }
 
@@ -143,6 +138,44 @@ impl Tokenizers {
         self.loaded.push((source.clone(), loaded.clone()));
         loaded
     }
+}
+
+fn prices(list: &At<Listed<schema::Prices>>, faults: &mut Faults) -> PriceList {
+    let dated = |prices: &schema::Prices| DatedPrices {
+        from: prices.from.value,
+        prices: Prices {
+            input_micro_eur: prices.input.value,
+            output_micro_eur: prices.output.value,
+            reasoning_micro_eur: prices.reasoning.value,
+        },
+    };
+    let items = &list.value.items;
+    if items.is_empty() && !faults.has_below(&list.place) {
+        faults.push(&list.place, "expected at least one set of prices, found none");
+    }
+    let mut before: Option<chrono::NaiveDate> = None;
+    for (index, item) in items.iter().enumerate() {
+        let from = &item.value.from;
+        match (from.value, before) {
+            // Not where it was tried: that is reported already.
+            (None, _) if index > 0 && !faults.has_below(&from.place) => {
+                faults.push(
+                    &from.place,
+                    "expected the first day of these prices, since others hold before them",
+                );
+            }
+            (Some(day), Some(before)) if day <= before => {
+                faults.push(&from.place, format!("expected a day after {before}, found {day}"));
+            }
+            _ => {}
+        }
+        before = from.value.or(before);
+    }
+    let mut dated = items.iter().map(|item| dated(&item.value));
+    // Without any there is a fault, and nothing is started.
+    let free = Prices { input_micro_eur: 0, output_micro_eur: 0, reasoning_micro_eur: 0 };
+    let first = dated.next().unwrap_or(DatedPrices { from: None, prices: free });
+    PriceList { first, later: dated.collect() }
 }
 
 fn successor(

@@ -9,8 +9,8 @@ use crate::config::kind::Listed;
 use crate::config::schema::gateway as schema;
 use crate::config::secret::Sources;
 use crate::config::settings::{
-    AccessLog, Admin, Auth, Cors, Keys, Limits, Listener, Log, Queue, Reload, Scan, Server, Storage, Stream,
-    Telemetry, Timeouts, TlsFiles, Tokens,
+    AccessLog, Admin, Auth, Cors, Keys, Ledger, Limits, Listener, Log, Queue, Reload, Scan, Server, Storage,
+    Stream, Telemetry, Timeouts, TlsFiles, Tokens,
 };
 
 /// What `tollgate.yaml` means; `None` for what was refused.
@@ -28,6 +28,7 @@ pub(super) struct Gateway {
     pub(super) cors: Cors,
     pub(super) log: Log,
     pub(super) storage: Option<Storage>,
+    pub(super) ledger: Option<Ledger>,
     pub(super) access_log: AccessLog,
     pub(super) telemetry: Telemetry,
     pub(super) reload: Reload,
@@ -62,6 +63,7 @@ pub(super) fn settings(file: schema::GatewayFile, sources: &Sources<'_>, faults:
         cors: Cors { allow_origins: values(file.cors.value.allow_origins.value) },
         log: Log { level: file.log.value.level.value },
         storage,
+        ledger: file.ledger.value.map(|ledger| super::ledger::ledger(ledger, faults)),
         access_log: AccessLog {
             target: access_log.target.value,
             rotate_bytes: access_log.rotate_bytes.value,

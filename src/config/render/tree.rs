@@ -14,10 +14,11 @@ use tollgate_filters::response::output::Action;
 
 use crate::calendar;
 use crate::config::settings::{
-    AccessLog, AccessLogTarget, ApiKey, AtLimit, Auth, Behaviour, Cors, Engine, Exemption, Health, Limits,
-    Listener, Log, Model, OverBudget, OverCap, Passive, Pool, PostgresTls, Prices, Probe, Queue, Reload,
-    Retry, Rules, Scan, ScanChange, Secret, ServedModel, Server, Settings, Storage, StoragePlace, Stream,
-    Telemetry, Tenant, Tier, Timeouts, TlsFiles, Upstream, UpstreamTimeouts, UpstreamTls,
+    AccessLog, AccessLogTarget, ApiKey, AtLimit, Auth, Behaviour, Cors, DatedPrices, Engine, Exemption,
+    Health, Ledger, Limits, Listener, Log, Model, OverBudget, OverCap, Passive, Pool, PostgresTls, PriceList,
+    Prices, Probe, Queue, Reload, Retention, Retry, Rules, Scan, ScanChange, Secret, ServedModel, Server,
+    Settings, Storage, StoragePlace, Stream, Telemetry, Tenant, Tier, Timeouts, TlsFiles, Upstream,
+    UpstreamTimeouts, UpstreamTls, WhenFull,
 };
 
 /// A part of the settings.
@@ -58,6 +59,7 @@ pub(super) fn of(settings: &Settings) -> Tree {
         cors,
         log,
         storage,
+        ledger,
         access_log,
         telemetry,
         reload,
@@ -86,6 +88,7 @@ pub(super) fn of(settings: &Settings) -> Tree {
         cors: map! { allow_origins: value(allow_origins) },
         log: map! { level: value(level.to_string().to_ascii_lowercase()) },
         storage: of_storage(storage),
+        ledger: ledger.as_ref().map_or(value("off"), of_ledger),
         access_log: of_access_log(access_log),
         telemetry: map! { server_timing: value(server_timing) },
         reload: map! {
@@ -310,6 +313,24 @@ fn of_access_log(access_log: &AccessLog) -> Tree {
     }
 }
 
+fn of_ledger(ledger: &Ledger) -> Tree {
+    let Ledger { node, journal, commit_window, queue_rows, journal_max_bytes, when_full, retention } = ledger;
+    let Retention { rows, hours, days } = retention;
+    let in_days = |time: &Duration| value(time.as_secs() / 86_400);
+    map! {
+        node: value(node),
+        journal: path(journal),
+        commit_window_ms: millis(*commit_window),
+        queue_rows: value(queue_rows),
+        journal_max_bytes: value(journal_max_bytes),
+        when_full: value(match when_full {
+            WhenFull::Open => "open",
+            WhenFull::Closed => "closed",
+        }),
+        retention: map! { rows_days: in_days(rows), hours_days: in_days(hours), days_days: in_days(days) },
+    }
+}
+
 fn of_storage(storage: &Storage) -> Tree {
     let Storage { place, connect_timeout, statement_timeout, start_timeout } = storage;
     let (url, tls) = match place {
@@ -346,10 +367,9 @@ fn of_model(model: &Model) -> Tree {
         chat_template,
         images,
         prices,
-        energy_kwh_per_million,
+        energy_micro_kwh,
         scan,
     } = model;
-    let Prices { input_micro_eur, output_micro_eur, reasoning_micro_eur } = prices;
     let day = |day: &Option<chrono::NaiveDate>| value(day.map(|day| day.to_string()));
     map! {
         name: value(name),
@@ -375,17 +395,33 @@ fn of_model(model: &Model) -> Tree {
             tile_tokens: value(images.tile_tokens),
             fit_px: value(images.fit_px),
         },
-        prices: map! {
-            input: euros(*input_micro_eur),
-            output: euros(*output_micro_eur),
-            reasoning: euros(*reasoning_micro_eur),
-        },
-        energy_kwh_per_million: value(energy_kwh_per_million),
+        prices: of_prices(prices),
+        energy_kwh_per_million: energy_micro_kwh.map_or(value(Json::Null), euros),
         scan: of_change(scan.as_ref()),
     }
 }
 
-/// An amount of 1e-6 EUR in EUR. A price of at most 15 digits is exact in a double's shortest form.
+/// One set as a mapping, as it is usually written; several as a list.
+fn of_prices(prices: &PriceList) -> Tree {
+    let PriceList { first, later } = prices;
+    let of_set = |DatedPrices { from, prices }: &DatedPrices| {
+        let Prices { input_micro_eur, output_micro_eur, reasoning_micro_eur } = prices;
+        let mut keys = vec![
+            ("input", euros(*input_micro_eur)),
+            ("output", euros(*output_micro_eur)),
+            ("reasoning", euros(*reasoning_micro_eur)),
+        ];
+        keys.extend(from.map(|from| ("from", value(from.to_string()))));
+        Tree::Map(keys)
+    };
+    if later.is_empty() {
+        return of_set(first);
+    }
+    let all: Vec<_> = std::iter::once(first).chain(later).copied().collect();
+    list(&all, |dated| dated.from.map_or("first".to_owned(), |from| from.to_string()), of_set)
+}
+
+/// An amount of 1e-6 in whole ones, EUR or kWh. A price of at most 15 digits is exact in a double's shortest form.
 fn euros(micro: u64) -> Tree {
     let (whole, rest) = (micro / 1_000_000, micro % 1_000_000);
     match format!("{whole}.{rest:06}").parse::<f64>() {

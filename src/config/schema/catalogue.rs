@@ -3,7 +3,10 @@
 use serde_json::{Value as Json, json};
 use tollgate_filters::tokenizer::ENCODINGS;
 
-use crate::config::kind::{List, Maybe, Tried, Word, section};
+use crate::config::describe::schema_of;
+use crate::config::fault::{At, Faults, Place};
+use crate::config::kind::{Kind, List, Listed, Maybe, Shape, Tried, Word, section};
+use crate::config::node::{Node, Value};
 use crate::config::schema::scan::{Exemption, ScanChange};
 use crate::config::secret::SecretWord;
 use crate::config::words::{ANY, Cidr, Date, End, EndpointLabel, Energy, Euros, Name, Pattern, Text, Whole};
@@ -44,8 +47,9 @@ section! {
         chat_template: Maybe<ChatTemplate> = absent "by the family that the tokenizer's special tokens tell";
         /// What images in its requests come to.
         images: Images = "{}";
-        /// What tokens cost.
-        prices: Prices = "{}";
+        /// What tokens cost: one set of prices, or a list of sets with the day from which each holds. Usage keeps the
+        /// price of its day.
+        prices: PriceList = "{}";
         /// Prompt security for requests to this model, where it differs.
         scan: Maybe<ScanChange> = absent "as tollgate.yaml says";
         /// Energy.
@@ -82,12 +86,35 @@ section! {
 section! {
     /// Prices.
     Prices {
+        /// First day on which they hold, in UTC; needed for all but the first of a list, which also holds before its
+        /// day.
+        from: Maybe<Date> = absent "since ever";
         /// Input tokens.
         input: Euros = "0.9";
         /// Output tokens without reasoning.
         output: Euros = "4";
         /// Reasoning output tokens.
         reasoning: Euros = "21";
+    }
+}
+
+/// One set of prices, or several over time.
+pub(crate) enum PriceList {}
+
+impl Kind for PriceList {
+    type Value = Listed<Prices>;
+
+    fn read(node: &Node, place: &Place, faults: &mut Faults) -> Option<Self::Value> {
+        if matches!(node.value, Value::List(_)) {
+            return List::<Prices>::read(node, place, faults);
+        }
+        let value = Prices::read(node, place, faults)?;
+        Some(Listed { items: vec![At { value, place: place.clone() }], lost: Vec::new() })
+    }
+
+    fn shape() -> Shape {
+        let inner = Box::new(List::<Prices>::shape());
+        Shape::Or { words: "one of them".to_owned(), schema: schema_of(&Prices::shape()), inner }
     }
 }
 

@@ -41,6 +41,8 @@ section! {
         log: Log = "{}";
         /// Where keys and usage are kept.
         storage: super::storage::Storage = "{}";
+        /// How the usage of each request is kept; `off` for not at all.
+        ledger: OrOff<super::ledger::Ledger> = "{}";
         /// One record for each request.
         access_log: AccessLog = "{}";
         /// What is told about the gateway's own work.

@@ -55,7 +55,8 @@ fn models() {
                  the point, found -1",
                     ":4: models[0].prices.reasoning: expected an amount such as 0.9, with at most 6 decimals and 9 digits \
                  before the point, found the text \"4\" (remove the quotes)",
-                    ":5: models[0].energy_kwh_per_million: expected a number from 0 to 1000000, found .nan",
+                    ":5: models[0].energy_kwh_per_million: expected a number such as 0.15, with at most 6 decimals and 9 digits before the \
+                     point, found .nan",
                     ":6: models[0].context_length: expected a whole number of at least 1, found 0",
                 ],
             ),

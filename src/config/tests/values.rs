@@ -40,7 +40,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(settings.log.level, log::LevelFilter::Info);
     assert_eq!(settings.access_log.target, AccessLogTarget::Stdout);
     assert_eq!(settings.reload.watch_interval, Some(Duration::from_secs(1)));
-    let prices = settings.models[0].prices;
+    let prices = settings.models[0].prices.first.prices;
     assert_eq!(
         (prices.input_micro_eur, prices.output_micro_eur, prices.reasoning_micro_eur),
         (900_000, 4_000_000, 21_000_000)
@@ -82,7 +82,7 @@ fn prices_are_read_digit_by_digit() {
     for (text, micro) in table {
         let models = format!("models: [{{name: m, publisher: P, prices: {{output: {text}}}}}]");
         let settings = Dir::small(&[("models.yaml", &models), ("upstreams.yaml", "")]).good();
-        assert_eq!(settings.models[0].prices.output_micro_eur, micro, "{text}");
+        assert_eq!(settings.models[0].prices.first.prices.output_micro_eur, micro, "{text}");
     }
 }
 
@@ -121,7 +121,7 @@ fn aliases_of_yaml_are_resolved() {
 fn a_price_may_be_an_alias_too() {
     let models = "models:\n  - {name: m, publisher: P, prices: {input: &cheap 0.123456, output: *cheap}}\n";
     let settings = Dir::small(&[("models.yaml", models), ("upstreams.yaml", "")]).good();
-    assert_eq!(settings.models[0].prices.output_micro_eur, 123_456);
+    assert_eq!(settings.models[0].prices.first.prices.output_micro_eur, 123_456);
 }
 
 #[test]

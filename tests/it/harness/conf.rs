@@ -130,6 +130,9 @@ impl Conf {
         if main["keys"]["snapshot"].is_null() {
             main["keys"]["snapshot"] = folder.join("keys.snapshot").display().to_string().into();
         }
+        if main["ledger"]["journal"].is_null() && main["ledger"] != "off" {
+            main["ledger"]["journal"] = folder.join("ledger").display().to_string().into();
+        }
         if main["access_log"]["target"].is_null() {
             main["access_log"]["target"] = folder.join("access.log").display().to_string().into();
         }

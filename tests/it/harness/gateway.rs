@@ -56,6 +56,20 @@ impl Gateway {
         next
     }
 
+    /// `kill -9`, which nothing can prepare for. Gives its directory, where another can be started.
+    pub(crate) fn kill(mut self) -> Arc<Folder> {
+        self.process.kill().expect("the process is ours");
+        self.process.wait().expect("the process is ours");
+        Arc::clone(&self.folder)
+    }
+
+    /// Starts the gateway in the directory of one that has ended, with the configuration that is there.
+    pub(crate) async fn start_again(folder: Arc<Folder>) -> Self {
+        let (mut gateway, lines) = Self::spawn(folder, "again.log", &[]);
+        gateway.wait_until_ready(lines).await;
+        gateway
+    }
+
     fn spawn(folder: Arc<Folder>, log: &'static str, options: &[&str]) -> (Self, watch::Receiver<usize>) {
         let file = std::fs::File::create(folder.0.join(log)).expect("a log file");
         let mut process = binary()
