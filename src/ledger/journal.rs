@@ -1,8 +1,10 @@
 //! The journal: rows stand here, on this machine's disk, from the moment they are committed until the store has them.
 //! Each life of a gateway has a folder of its own, named by its boot id and locked while it lives:
 //!
-//!     var/ledger/5f3c…/lock
-//!     var/ledger/5f3c…/00000001.jsonl    a checksum and a JSON object a line; the first line tells whose it is
+//! ```text
+//! var/ledger/5f3c…/lock
+//! var/ledger/5f3c…/00000001.jsonl    a checksum and a JSON object a line; the first line tells whose it is
+//! ```
 //!
 //! Files only grow, and are removed when all of their rows are in the store. What a kill left half written at the end
 //! of the last file was never committed and is passed over.
