@@ -1,5 +1,6 @@
 //! What limits need beside requests: keys that nobody has used for a while are forgotten, and requests that wait for a
-//! server hear of one that came up again. One task, off the request path.
+//! server hear of one that came up again. One task, off the request path. And budgets, which a start takes from the
+//! ledger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,32 @@ use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 
+use tollgate_filters::request::quota;
+
 use crate::state::State;
+use crate::store::usage::Totals;
+
+/// Counts what the ledger has of this day and month against the budgets. What has gone from the configuration since, a
+/// tenant, a key or a model, has no budget any more.
+pub fn restore(state: &State, totals: &Totals) {
+    let (stages, clock) = (state.stages.load(), state.clock());
+    let settings = &stages.settings;
+    for total in &totals.totals {
+        let Some(tenant) = settings.tenants.iter().position(|tenant| tenant.name == total.tenant) else {
+            continue;
+        };
+        let model = settings.models.iter().position(|model| model.name == total.model);
+        let key = stages.keyring.get_declared(&total.key_id).cloned();
+        let key = key.or_else(|| stages.keyring.get_stored(&total.key_id));
+        let tier = key.and_then(|key| Some(key.principal?.tier_index));
+        let key_id = Arc::from(total.key_id.as_str());
+        let tokens = total.input_tokens_today.saturating_add(total.output_tokens_today);
+        let pico_eur = u64::try_from(total.cost_this_month.0).unwrap_or(u64::MAX);
+        for holder in stages.holders_of(tenant, tier, &key_id, model, &state.usages).iter().flatten() {
+            quota::restore(holder, tokens, pico_eur, clock);
+        }
+    }
+}
 
 /// How often one of the shards of keys is swept: each comes up once a minute or so, within which rates fill again.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);

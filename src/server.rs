@@ -30,7 +30,7 @@ use crate::keys::Keys;
 use crate::keys::rotation::Rotations;
 use crate::keys::sync::KeySync;
 use crate::ledger::Ledger;
-use crate::limits::Housekeeping;
+use crate::limits::{self, Housekeeping};
 use crate::metrics::Metrics;
 use crate::proxy::Gate;
 use crate::proxy::guard::Guarded;
@@ -78,6 +78,15 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
     let stages = Stages::build(settings.clone(), None);
     let state = Arc::new(State::new(stages, metrics, access_log, kept));
     state.keys.load(&state, settings.storage.start_timeout);
+    if let Some(ledger) = &state.ledger {
+        // The ledger is part of the state, which must not keep itself alive.
+        let state = Arc::downgrade(&state);
+        ledger.on_totals(move |totals| {
+            if let Some(state) = state.upgrade() {
+                limits::restore(&state, totals);
+            }
+        });
+    }
     let options = Opt { upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(options, server_conf(&settings));
     let conf = Arc::clone(&server.configuration);

@@ -215,20 +215,34 @@ impl Stages {
     /// key with a tier of its own has that tier's limits for itself, within those of its tenant.
     #[must_use]
     pub fn holders(&self, principal: &Principal, model: Option<usize>, keys: &Usages) -> Holders {
-        let tenant = &self.tenants[principal.tenant_index];
+        let Principal { tenant_index, tier_index, key_id, .. } = principal;
+        self.holders_of(*tenant_index, Some(*tier_index), key_id, model, keys)
+    }
+
+    /// The same for a key of a tenant that has this tier; `None` is the tenant's.
+    #[must_use]
+    pub fn holders_of(
+        &self,
+        tenant: usize,
+        tier: Option<usize>,
+        key_id: &Arc<str>,
+        model: Option<usize>,
+        keys: &Usages,
+    ) -> Holders {
+        let tenant = &self.tenants[tenant];
         let holder = |usage: Arc<Usage>, plan: &Arc<Plan>, rules: &[Option<usize>]| Holder {
             usage,
             plan: Arc::clone(plan),
             rule: model.and_then(|model| rules[model]),
         };
+        let own = tier.unwrap_or(tenant.tier);
         let (tier, rules) = (&self.settings.tiers[tenant.tier], &self.rules[tenant.tier]);
-        let own = principal.tier_index;
         let (plan, rules_of_key) = if own == tenant.tier {
             (&tier.key_plan, &rules.per_key)
         } else {
             (&self.settings.tiers[own].plan, &self.rules[own].whole)
         };
-        let key = (!plan.is_empty()).then(|| holder(keys.of(&principal.key_id), plan, rules_of_key));
+        let key = (!plan.is_empty()).then(|| holder(keys.of(key_id), plan, rules_of_key));
         [Some(holder(Arc::clone(&tenant.usage), &tier.plan, &rules.whole)), key]
     }
 }

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::client::{Answer, Client};
 use crate::harness::conf::{Conf, KEY, MODEL};
+use crate::harness::eventually;
 use crate::harness::gateway::{Gateway, chat};
 use crate::harness::request::Request;
 use crate::harness::script::{self, Step};
@@ -201,4 +202,38 @@ async fn budgets_are_charged_exactly_and_say_when_they_are_full_again() {
     let told = message(&gateway.chat(json!({"max_tokens": 13})).await, 429, "insufficient_quota");
     assert!(told.contains("0.0003 EUR per month") && told.contains("-01 (UTC)"), "{told}");
     assert_eq!(gateway.chat(json!({"max_tokens": 11})).await.status, 200);
+}
+
+/// What was used of a day and of a month is in the ledger, so that no restart gives it away again, however the gateway
+/// ended; of a tenant, and of each of its keys.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn budgets_outlive_a_kill() {
+    let upstream = Upstream::chatting().await;
+    // Each answer reports 7 and 3 tokens, which cost 18.3 µEUR.
+    let limits = json!({
+        "tokens_per_day": 1000,
+        "eur_per_month": 0.0003,
+        "per_key": {"tokens_per_day": 35}
+    });
+    let mut gateway = Gateway::start(&tier(&upstream, limits)).await;
+    for (answer, key) in [(1, KEY), (2, KEY), (3, SECOND_KEY)] {
+        let given = gateway.exchange(&with_key(key, json!({"max_tokens": 7}))).await;
+        assert_eq!(given.status, 200, "{}", given.text());
+        eventually("the row to be stored", || async {
+            let stored = gateway.metrics().await.sum("tollgate_ledger_rows_stored", &[]);
+            (stored >= f64::from(answer)).then_some(())
+        })
+        .await;
+    }
+    gateway = gateway.killed_and_started_again().await;
+    for (key, left) in [(KEY, 15), (SECOND_KEY, 25)] {
+        let answer = gateway.exchange(&Request::get("/v1/models").key(key)).await;
+        let now = answer.head.get("x-ratelimit-remaining-tokens").map(str::to_owned);
+        assert_eq!(now, Some(left.to_string()), "{key}");
+    }
+    // Of the month 245.1 µEUR are left: 11 tokens of answer and the prompt would fit, 12 do not.
+    let told = message(&gateway.chat(json!({"max_tokens": 12})).await, 429, "insufficient_quota");
+    assert!(told.contains("0.0003 EUR per month"), "{told}");
+    assert_eq!(gateway.chat(json!({"max_tokens": 7})).await.status, 200);
+    assert_eq!(upstream.count(), 4);
 }
