@@ -185,6 +185,9 @@ pub(super) async fn pass(
         let is_end = chunk.is_none();
         let bytes = chunk.take().unwrap_or_default();
         ctx.record.answer_bytes += bytes.len() as u64;
+        if is_end {
+            ctx.close();
+        }
         if down::body(downstream, bytes, is_end, limit).await.is_err() {
             return Ended::Answered(Answered::ClientGone);
         }

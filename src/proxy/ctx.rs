@@ -50,6 +50,21 @@ impl Streaming {
         }
     }
 
+    /// What it has come to, and whether some of it could not be read.
+    fn charge(&self) -> (Charge, bool) {
+        let meter = self.filter.meter();
+        let is_complete = self.is_complete || self.has_ended();
+        let charge = usage::charge(meter.usage(), meter.estimate(self.prompt), is_complete);
+        let is_unread =
+            charge.output_source != Source::Reported && meter.unparsed_events() + meter.overlong_events() > 0;
+        (charge, is_unread)
+    }
+
+    /// Whether the event that ends it for a client has come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.filter.has_ended() && !self.filter.saw_error_event()
+    }
+
     /// The rule that ended the answer, if one has.
     pub(super) fn stopped_by(&self) -> Option<&Arc<str>> {
         self.output.as_ref()?.verdict().stopped_by.as_ref()
@@ -90,6 +105,7 @@ pub struct RequestCtx {
     pub conversation: Option<Option<u64>>,
     /// Set for a request that is refused because the ledger has no room for its row.
     pub is_off_ledger: bool,
+    is_closed: bool,
     is_settled: bool,
     /// Dropped after the record has been handed over.
     _in_work: InWork,
@@ -155,6 +171,7 @@ impl RequestCtx {
             answered: None,
             conversation: None,
             is_off_ledger: false,
+            is_closed: false,
             is_settled: false,
             _in_work: in_work,
         }
@@ -172,21 +189,10 @@ impl RequestCtx {
             return;
         }
         self.record.duration_ms = millis(self.elapsed());
-        if let Some(charge) = self.charge.take() {
-            self.apply(&charge);
-        }
         self.note_output();
+        self.close();
         if let Some(stream) = self.stream.take().filter(|stream| stream.has_delivered) {
-            let meter = stream.filter.into_meter();
-            let charge = usage::charge(meter.usage(), meter.estimate(stream.prompt), stream.is_complete);
-            let is_reported = charge.output_source == Source::Reported;
-            self.is_unread |= !is_reported && meter.unparsed_events() + meter.overlong_events() > 0;
-            self.apply(&charge);
-            self.measure(&meter);
-        }
-        if let Some(mut lease) = self.lease.take() {
-            // Dropping it gives back what was not charged.
-            lease.charge(self.used(), self.state.now());
+            self.measure(&stream.filter.into_meter());
         }
         self.note_unmetered();
         self.forget_unanswered();
@@ -198,6 +204,26 @@ impl RequestCtx {
             ledger.push(&record);
         }
         self.state.access_log.push(record);
+    }
+
+    /// Charges what the request has come to and gives the rest of its reservation back. Done once; before the last
+    /// bytes go out where these are known, so that a client which has its answer finds its limits as they are then.
+    pub(super) fn close(&mut self) {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return;
+        }
+        let whole = self.charge.take();
+        let streamed = self.stream.as_ref().filter(|stream| stream.has_delivered).map(Streaming::charge);
+        if let Some((_, is_unread)) = streamed {
+            self.is_unread |= is_unread;
+        }
+        if let Some(charge) = streamed.map(|(charge, _)| charge).or(whole) {
+            self.apply(&charge);
+        }
+        if let Some(mut lease) = self.lease.take() {
+            // Dropping it gives back what was not charged.
+            lease.charge(self.used(), self.state.now());
+        }
     }
 
     /// What a server made for a client must be counted by somebody.

@@ -161,6 +161,7 @@ async fn deliver(
     let unread = prepare_unread_body(session);
     ctx.record.status = status;
     ctx.record.answer_bytes += body.len() as u64;
+    ctx.close();
     let written = match header {
         Ok(header) => write(session, header, body, ctx.stages.settings.timeouts.client_write).await,
         Err(error) => Err(error),

@@ -343,9 +343,12 @@ impl Relay<'_> {
             return false;
         }
         self.ctx.record.answer_bytes += bytes.len() as u64;
+        self.streaming().has_delivered = true;
+        if is_end || self.streaming().has_ended() {
+            self.ctx.close();
+        }
         let written = down::body(self.downstream, bytes, is_end, self.client_write).await;
         self.last_write = Instant::now();
-        self.streaming().has_delivered = true;
         if let Err(error) = &written {
             log::debug!("request {}: the client is gone: {error}", self.ctx.record.request_id);
         }

@@ -19,6 +19,10 @@ use super::relay::{Ended, Failure, Job};
 use super::{down, output};
 use crate::servers::Server;
 
+/// An answer of at most so many bytes is taken by the client's socket at once: its request is over before it is
+/// written. A larger one is in flight until the client has read it.
+const IN_FLIGHT_BYTES: usize = 64 * 1024;
+
 /// A JSON answer: held until it is complete, read once, and sent with its length.
 pub(super) async fn whole(
     session: &mut Session,
@@ -69,6 +73,9 @@ pub(super) async fn whole(
     };
     // From here on the answer has been produced and is charged, whether or not the client waits for it.
     ctx.charge = Some(charge(found.usage, estimate, true));
+    if length <= IN_FLIGHT_BYTES {
+        ctx.close();
+    }
     let limit = ctx.stages.settings.timeouts.client_write;
     let downstream = &mut session.downstream_session;
     if down::head(downstream, header, limit).await.is_err() {

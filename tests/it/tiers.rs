@@ -204,6 +204,38 @@ async fn budgets_are_charged_exactly_and_say_when_they_are_full_again() {
     assert_eq!(gateway.chat(json!({"max_tokens": 11})).await.status, 200);
 }
 
+/// A client that has read its answer has its limits back: it may send the next request at once, over any connection,
+/// though it may have only one at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_request_at_a_time_may_follow_at_once() {
+    let upstream = Upstream::chatting().await;
+    let gateway =
+        Gateway::start(&tier(&upstream, json!({"max_in_flight": 1, "tokens_per_day": 1_000}))).await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients.push(gateway.connect().await);
+    }
+    for turn in 0..40 {
+        let answer = clients[turn % 2].exchange(&chat(json!({"max_tokens": 7}))).await;
+        assert_eq!(answer.status, 200, "{turn}: {}", answer.text());
+    }
+    upstream.answer_with(|_| script::stream(&script::chat_events(MODEL, &["hello"], Some((7, 3)))));
+    for turn in 0..40 {
+        let mut stream =
+            gateway.connect().await.open_stream(&chat(json!({"stream": true, "max_tokens": 7}))).await;
+        assert_eq!(stream.head.status(), 200, "{turn}");
+        while !stream.event().await.starts_with("data: [DONE]") {}
+    }
+    // Of 1,000 tokens 80 answers of 10 have been used.
+    let answer = gateway.chat(json!({"max_tokens": 300})).await;
+    assert_eq!(answer.status, 429, "{}", answer.text());
+    upstream.answer_with(|_| script::error_answer(400));
+    for _ in 0..20 {
+        let answer = clients[0].exchange(&chat(json!({"max_tokens": 150}))).await;
+        assert_eq!(answer.status, 400, "{}", answer.text());
+    }
+}
+
 /// What was used of a day and of a month is in the ledger, so that no restart gives it away again, however the gateway
 /// ended; of a tenant, and of each of its keys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,12 +32,6 @@ impl Measure {
     pub const ALL: [Self; MEASURES] =
         [Self::Requests, Self::Tokens, Self::Input, Self::Output, Self::InFlight, Self::Day, Self::Month];
 
-    /// Whether it is a budget, which nothing but the calendar fills again.
-    #[must_use]
-    pub fn is_budget(self) -> bool {
-        matches!(self, Self::Day | Self::Month)
-    }
-
     /// The name of its key in a tier.
     #[must_use]
     pub fn key(self) -> &'static str {
