@@ -12,12 +12,14 @@
 //! - `json`: objects that are messages or switches
 //! - `links`: addresses that act or carry data
 //! - `repetition`: one phrase again and again
+//! - `codes`: bits, hex digits or Morse
 //!
 //! What always holds: no text makes this panic, spans lie on character boundaries, work is linear in the text.
 //! Cost: no allocation where nothing is found; ordinary prose is searched for a few rare bytes and not looked at
 //! otherwise.
 
 mod address;
+mod codes;
 mod fence;
 mod json;
 mod links;
@@ -115,6 +117,7 @@ pub fn check(text: &str, role: Role, found: &mut Vec<Finding>, hidden: &mut Vec<
         links::check(text, &mut report, hidden);
     }
     repetition::check(text, &mut report);
+    codes::check(text, &mut report);
 }
 
 #[cfg(test)]

@@ -47,11 +47,13 @@ pub enum Shape {
     ExfilImage,
     /// One word or phrase again and again.
     Repetition,
+    /// Bits, spaced hex digits or Morse.
+    Codes,
 }
 
 impl Shape {
     /// Every shape.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::TemplateTurn,
         Self::TemplateWhole,
         Self::TemplateMention,
@@ -71,6 +73,7 @@ impl Shape {
         Self::Script,
         Self::ExfilImage,
         Self::Repetition,
+        Self::Codes,
     ];
 
     /// The rule's name in findings.
@@ -96,6 +99,7 @@ impl Shape {
             Self::Script => "structure.script",
             Self::ExfilImage => "structure.exfil-image",
             Self::Repetition => "structure.repetition",
+            Self::Codes => "structure.codes",
         }
     }
 
@@ -118,6 +122,7 @@ impl Shape {
             Self::LinkScript | Self::Script => Category::ActiveContent,
             Self::ExfilImage => Category::Exfiltration,
             Self::Repetition => Category::Repetition,
+            Self::Codes => Category::EncodedPayload,
         }
     }
 }
