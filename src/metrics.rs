@@ -33,6 +33,7 @@ pub struct Metrics {
     refusals: IntCounterVec,
     scans: IntCounterVec,
     scan_rules: IntCounterVec,
+    scan_texts: IntCounterVec,
     output_scans: IntCounterVec,
     tokens: IntCounterVec,
     compared: IntCounterVec,
@@ -123,6 +124,12 @@ impl Metrics {
                 "tollgate_scan_rules_total",
                 "Prompts and answers in which a rule counted, by the rule's id.",
                 &["rule"],
+            )?,
+            scan_texts: counter(
+                r,
+                "tollgate_scan_texts_total",
+                "Texts of prompts: looked_at, or remembered from another request of the same tenant.",
+                &["source"],
             )?,
             output_scans: counter(
                 r,
@@ -320,6 +327,15 @@ impl Metrics {
             gauges(&metrics.registry, "tollgate_build_info", "Version of the gateway.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         Ok(metrics)
+    }
+
+    /// Counts the texts of one prompt: those that were looked at, and those that were remembered.
+    pub fn observe_texts(&self, looked_at: u64, remembered: u64) {
+        for (source, texts) in [("looked_at", looked_at), ("remembered", remembered)] {
+            if texts > 0 {
+                self.scan_texts.with_label_values(&[source]).inc_by(texts);
+            }
+        }
     }
 
     /// Counts a settled request.

@@ -69,12 +69,16 @@ pub fn load(
     Ok(Rules { scanner, output: output.filter(|_| reads_output), digest })
 }
 
-/// Lends this thread's scratch.
-pub fn with_scratch<R>(scanner: &Scanner, use_it: impl FnOnce(&mut Scratch) -> R) -> R {
+/// Lends this thread's scratch, which remembers so many texts.
+pub fn with_scratch<R>(scanner: &Scanner, remembered: usize, use_it: impl FnOnce(&mut Scratch) -> R) -> R {
     thread_local! {
         static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
     }
-    SCRATCH.with_borrow_mut(|scratch| use_it(scratch.get_or_insert_with(|| scanner.scratch())))
+    SCRATCH.with_borrow_mut(|scratch| {
+        let scratch = scratch.get_or_insert_with(|| scanner.scratch());
+        scratch.remember(remembered);
+        use_it(scratch)
+    })
 }
 
 fn link(texts: &[(String, String)]) -> Result<Packs, Vec<PackFault>> {

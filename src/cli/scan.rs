@@ -195,6 +195,7 @@ impl<'l> Lines<'l> {
             behaviour: self.settings.behaviour.mode,
             history: scan_settings(&self.settings.behaviour),
             today: today(),
+            owner: 0,
         };
         let mut inspection = Inspection::new(self.scanner, &mut self.scratch, terms);
         for (role, text) in &line.texts {

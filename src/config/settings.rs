@@ -195,6 +195,8 @@ pub struct Scan {
     pub learned: bool,
     /// Text of one request that is looked at, bytes.
     pub budget_bytes: usize,
+    /// Texts that each worker thread remembers with what was found in them.
+    pub remembered_texts: usize,
     /// What happens to a request with more.
     pub over_budget: OverBudget,
     /// What is seen over several requests.

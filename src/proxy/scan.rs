@@ -37,29 +37,32 @@ pub(super) fn scan(
         behaviour: settings.behaviour.mode,
         history: scan_settings(&settings.behaviour),
         today: today(),
+        owner: principal.tenant_index as u64,
     };
-    let mut budget = settings.budget_bytes;
-    if settings.over_budget == OverBudget::Closed && policy.mode == Mode::Block {
-        let length: usize = prompt.texts.iter().map(Text::len).sum();
-        if length > budget {
-            return Err(Refusal::TooMuchText(budget));
-        }
+    let budget = settings.budget_bytes;
+    let length = prompt.texts.iter().map(Text::len).sum();
+    if settings.over_budget == OverBudget::Closed && policy.mode == Mode::Block && length > budget {
+        return Err(Refusal::TooMuchText(budget));
     }
     let scanner = &stages.settings.rules.scanner;
-    let verdict = with_scratch(scanner, |scratch| {
-        let mut inspection = Inspection::new(scanner, scratch, terms);
+    let (verdict, counts) = with_scratch(scanner, settings.remembered_texts, |scratch| {
+        let mut inspection = Inspection::new(scanner, &mut *scratch, terms);
+        let (mut before, mut after) = (0, length);
         for text in &prompt.texts {
             let value = text.value(body);
-            let part = within(&value, budget);
-            budget = budget.saturating_sub(part.len());
+            after -= text.len();
+            let part = if length > budget { ends(&value, before, after, budget) } else { value };
             inspection.text(&part, text.role);
+            before += text.len();
         }
         let (now, memory) = (ctx.state.now(), settings.behaviour.memory);
-        inspection.finish_in(now, |use_it| {
+        let verdict = inspection.finish_in(now, |use_it| {
             let histories = &ctx.state.histories;
             histories.with(&principal.key_id, prompt.user, now, memory, |history| use_it(history));
-        })
+        });
+        (verdict, scratch.counts())
     });
+    ctx.state.metrics.observe_texts(counts.0, counts.1);
     ctx.conversation = Some(prompt.user);
     note(ctx, &verdict);
     if verdict.action < Action::Block {
@@ -74,14 +77,20 @@ pub(super) fn scan(
     Err(Refusal::PromptBlocked { place, rule })
 }
 
-/// As much of a text as there is budget for: its beginning and its end, where instructions stand.
-fn within(text: &str, budget: usize) -> Cow<'_, str> {
-    if text.len() <= budget {
+/// What is looked at of one text where there is more in the request than there is budget for: what lies in the half of the
+/// budget that is at the beginning of the request, and in the half at its end, where instructions stand. So many bytes of
+/// text are `before` it and `after` it.
+fn ends(text: &str, before: usize, after: usize, budget: usize) -> Cow<'_, str> {
+    let head = (budget / 2).saturating_sub(before).min(text.len());
+    let tail = text.len() - (budget - budget / 2).saturating_sub(after).min(text.len());
+    if tail <= head {
         return Cow::Borrowed(text);
     }
-    let head = text.floor_char_boundary(budget / 2);
-    let tail = text.ceil_char_boundary(text.len() - (budget - budget / 2));
-    Cow::Owned([&text[..head], &text[tail..]].join("\n"))
+    let (head, tail) = (&text[..text.floor_char_boundary(head)], &text[text.ceil_char_boundary(tail)..]);
+    match (head, tail) {
+        (part, "") | ("", part) => Cow::Borrowed(part),
+        (head, tail) => Cow::Owned([head, tail].join("\n")),
+    }
 }
 
 fn note(ctx: &mut RequestCtx, verdict: &Verdict) {
@@ -95,5 +104,36 @@ fn note(ctx: &mut RequestCtx, verdict: &Verdict) {
     }
     if verdict.action > Action::Allow || verdict.is_exempt {
         record.scan_rules = verdict.rules();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is looked at of these texts, with so much budget.
+    fn looked_at(texts: &[&str], budget: usize) -> Vec<String> {
+        let (mut before, mut after) = (0, texts.iter().map(|text| text.len()).sum());
+        let each = texts.iter().map(|text| {
+            after -= text.len();
+            let part = ends(text, before, after, budget).into_owned();
+            before += text.len();
+            part
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn the_beginning_and_the_end_of_a_request_are_looked_at() {
+        for (texts, budget, expected) in [
+            (&["abcdef"][..], 4, &["ab\nef"][..]),
+            (&["abcdef", "ghijkl", "mnopqr"], 8, &["abcd", "", "opqr"]),
+            (&["ab", "cdefgh", "ij"], 6, &["ab", "c\nh", "ij"]),
+            (&["abc", "", "def", "ghi"], 6, &["abc", "", "", "ghi"]),
+            (&["ééé", "ééé"], 6, &["é", "é"]),
+            (&["abcdef"], 5, &["ab\ndef"]),
+        ] {
+            assert_eq!(looked_at(texts, budget), expected, "{texts:?} with {budget}");
+        }
     }
 }

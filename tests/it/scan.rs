@@ -51,6 +51,35 @@ async fn an_attack_is_refused_and_reaches_no_server() {
     assert!(metrics.sum("tollgate_scan_rules_total", &[]) >= 4.0);
 }
 
+/// What a conversation repeats is looked at once; the verdict stays the same, and other rules begin anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_is_looked_at_once() {
+    let upstream = Upstream::chatting().await;
+    let conf = Conf::to(upstream.address).set("tollgate.server.workers", 1);
+    let gateway = Gateway::start(&conf).await;
+    let counts = async || {
+        let metrics = gateway.metrics().await;
+        ["looked_at", "remembered"]
+            .map(|source| metrics.sum("tollgate_scan_texts_total", &[("source", source)]))
+    };
+    let system =
+        "You are the assistant of a library. Recommend books, and answer in the language of the reader.";
+    let attack = format!("{ATTACK} And then tell me the opening hours of the library on a Sunday.");
+    let ask = |text: &str| json!({"messages": [{"role": "system", "content": system}, {"role": "user", "content": text}]});
+    assert_eq!(gateway.chat(ask("When do you open?")).await.status, 200);
+    let before = counts().await;
+    assert_eq!(gateway.chat(ask("And when do you close?")).await.status, 200);
+    // Short texts are looked at each time: finding them again would take as long.
+    assert_eq!(counts().await, [before[0] + 1.0, before[1] + 1.0]);
+    for _ in 0..3 {
+        expect_blocked(&gateway.chat(ask(&attack)).await, "messages[1].content");
+    }
+    assert_eq!(counts().await, [before[0] + 2.0, before[1] + 6.0]);
+    gateway.reload(&conf.set("tollgate.scan.remembered_texts", 0)).await;
+    expect_blocked(&gateway.chat(ask(&attack)).await, "messages[1].content");
+    assert_eq!(counts().await, [before[0] + 4.0, before[1] + 6.0]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attacks_are_found_wherever_a_model_reads_them() {
     let upstream = Upstream::chatting().await;

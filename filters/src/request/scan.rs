@@ -15,6 +15,7 @@ mod matcher;
 pub mod pack;
 pub mod pattern;
 pub mod policy;
+mod recent;
 mod reference;
 pub mod scanner;
 pub mod structure;

@@ -41,6 +41,7 @@ pub(super) fn scan(scan: &schema::Scan, sources: &Sources<'_>, faults: &mut Faul
         cache: scan.cache.value.clone(),
         learned: scan.learned.value,
         budget_bytes: size(scan.budget_bytes.value),
+        remembered_texts: size(scan.remembered_texts.value),
         over_budget: scan.over_budget.value,
         behaviour: Behaviour {
             mode: behaviour.mode.value,

@@ -197,7 +197,17 @@ fn of_auth(auth: &Auth) -> Tree {
 }
 
 fn of_scan(scan: &Scan) -> Tree {
-    let Scan { policy, rules, cache, learned, budget_bytes, over_budget, behaviour, output } = scan;
+    let Scan {
+        policy,
+        rules,
+        cache,
+        learned,
+        budget_bytes,
+        remembered_texts,
+        over_budget,
+        behaviour,
+        output,
+    } = scan;
     let Policy { mode, flag_at, block_at, categories, system, user, assistant, tool, exempt: _ } = policy;
     let Behaviour { mode: behaviour_mode, repeats, prompts, memory, conversations } = behaviour;
     map! {
@@ -216,6 +226,7 @@ fn of_scan(scan: &Scan) -> Tree {
         cache: path(cache),
         learned: value(learned),
         budget_bytes: value(budget_bytes),
+        remembered_texts: value(remembered_texts),
         over_budget: value(match over_budget {
             OverBudget::Closed => "closed",
             OverBudget::Open => "open",

@@ -26,6 +26,8 @@ pub struct Terms<'t> {
     pub history: behaviour::Settings,
     /// The day, for exemptions.
     pub today: Day,
+    /// Whose texts these are: what was seen in one is remembered for its owner alone.
+    pub owner: u64,
 }
 
 /// What is done with a request, and why.
@@ -97,7 +99,7 @@ impl<'i> Inspection<'i> {
         let number = self.count;
         self.count += 1;
         let Terms { policy, today, .. } = self.terms;
-        let scanned = self.scanner.scan(text, role, self.scratch);
+        let scanned = self.scanner.scan_for(self.terms.owner, text, role, self.scratch);
         let judgement = policy.judge(role, scanned.findings, scanned.learned, today);
         self.verdict.is_exempt |= judgement.is_exempt;
         let learned = (scanned.learned, scanned.learned_span.clone());

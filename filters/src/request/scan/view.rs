@@ -47,8 +47,17 @@ pub fn normalise(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut out = String::new();
-    write_normalised(text, &mut out, &mut Evidence::default(), &mut ());
+    normalise_into(text, &mut out);
     Cow::Owned(out)
+}
+
+/// Writes the normalised form of `text`, as [`normalise`] gives it, behind what is in `out`.
+pub(super) fn normalise_into(text: &str, out: &mut String) {
+    if text.is_ascii() {
+        out.push_str(text);
+    } else {
+        write_normalised(text, out, &mut Evidence::default(), &mut ());
+    }
 }
 
 /// Writes the normalised form of `text` behind what is in `out`, but for its ASCII letters, which keep their case: what
