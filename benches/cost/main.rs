@@ -96,9 +96,12 @@ async fn measure(args: &Arguments) {
     let server = upstream::start();
     println!("## What the gateway costs, {} rounds\n\n{}", args.rounds, machine());
     let (bare, bare_again) = (Proxy::bare(server, None), Proxy::bare(server, None));
-    let gateway = Proxy::gateway(server, &folder.0.join("time"), "block");
-    let unguarded = Proxy::gateway(server, &folder.0.join("unguarded"), "off");
+    // The prompts of a bench are all the same: looked at each time as if it were new, then as it would be by default.
+    let gateway = Proxy::gateway(server, &folder.0.join("time"), "block", 0);
+    let reminded = Proxy::gateway(server, &folder.0.join("reminded"), "block", 1024);
+    let unguarded = Proxy::gateway(server, &folder.0.join("unguarded"), "off", 0);
     let mut targets = proxies(&bare, &bare_again, &gateway);
+    targets.push(Target::new("gateway, prompts seen before", &reminded, upstream::MODEL));
     targets.push(Target::new("gateway, prompts not scanned", &unguarded, upstream::MODEL));
     if args.wants("answers") {
         let found = cases::answers(&targets, args.rounds).await;
@@ -123,7 +126,7 @@ async fn measure(args: &Arguments) {
         let found = cases::calm(&targets, args.rounds).await;
         println!("{}", report::calm("Time of an answer at low load, 4 KB prompt", &targets, &found));
     }
-    drop((bare, bare_again, gateway, unguarded));
+    drop((bare, bare_again, gateway, reminded, unguarded));
     if args.wants("memory") {
         memory(args, server, &folder).await;
     }
@@ -135,7 +138,9 @@ async fn memory(args: &Arguments, server: std::net::SocketAddr, folder: &Folder)
     let proxies: [(&str, &dyn Fn() -> Proxy); 3] = [
         ("bare Pingora", &|| Proxy::bare(server, None)),
         ("bare Pingora, 8 KiB client buffers", &|| Proxy::bare(server, Some(8 * 1024))),
-        ("gateway, 8 KiB client buffers", &|| Proxy::gateway(server, &folder.0.join("memory"), "block")),
+        ("gateway, 8 KiB client buffers", &|| {
+            Proxy::gateway(server, &folder.0.join("memory"), "block", 1024)
+        }),
     ];
     for (name, start) in proxies {
         found.push((name, cases::memory(&start(), args.streams).await));

@@ -47,10 +47,10 @@ impl Proxy {
     }
 
     /// Starts the gateway in front of `upstream`, with its configuration and its access log in `folder`; `scan` is what
-    /// is done about prompts: `block` or `off`.
-    pub(crate) fn gateway(upstream: SocketAddr, folder: &Path, scan: &str) -> Self {
+    /// is done about prompts, `block` or `off`; `remembered` is how many texts are known again.
+    pub(crate) fn gateway(upstream: SocketAddr, folder: &Path, scan: &str, remembered: u32) -> Self {
         fs::create_dir_all(folder).expect("the temporary directory can be written");
-        write_conf(folder, upstream, scan);
+        write_conf(folder, upstream, scan, remembered);
         let program = std::env::var_os("TOLLGATE").unwrap_or_else(|| env!("CARGO_BIN_EXE_tollgate").into());
         let mut command = held_to(Side::Proxy, Path::new(&program));
         command.arg("run").arg("--conf").arg(folder);
@@ -158,7 +158,7 @@ pub(crate) fn on_load_core() -> Option<Command> {
 
 /// A configuration with everything on that a small installation has: a key, limits, an access log in a file,
 /// metrics, health checks.
-fn write_conf(folder: &Path, upstream: SocketAddr, scan: &str) {
+fn write_conf(folder: &Path, upstream: SocketAddr, scan: &str, remembered: u32) {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string();
     let file = |name: &str| folder.join(name).display().to_string();
     let files = json!({
@@ -169,7 +169,7 @@ fn write_conf(folder: &Path, upstream: SocketAddr, scan: &str) {
             "limits": {"connections_per_address": 20_000},
             "auth": {"pepper": format!("file:{}", file("pepper"))},
             // The same prompt over and over is what a bench is.
-            "scan": {"mode": scan, "behaviour": {"repeats": 1_000_000}},
+            "scan": {"mode": scan, "remembered_texts": remembered, "behaviour": {"repeats": 1_000_000}},
             "access_log": {"target": file("access.log")}
         },
         "models": {"models": [{"name": MODEL, "aliases": [ALIAS], "publisher": "Bench", "context_length": 131_072}]},
