@@ -17,8 +17,10 @@ use std::time::Duration;
 use super::pattern::Event;
 use super::policy::Action;
 
+mod declined;
 mod sketch;
 
+pub(super) use declined::declines;
 pub use sketch::{Sketch, text_hash};
 
 /// Bytes around a seam that are read together. Rules reach 40 characters by default; scripts of three bytes a
@@ -30,6 +32,10 @@ const MOST_CHAINS: usize = 6;
 const MOST_EVENTS: usize = 24;
 /// Refused prompts that are remembered.
 const MOST_REFUSED: usize = 4;
+/// Prompts that the model declined that are remembered.
+const MOST_DECLINED: usize = 4;
+/// Times that a declined prompt may be asked again before that weighs more.
+const INSISTING: u32 = 3;
 /// Share of words in common from which a prompt is a variation of another.
 const VARIATION: f32 = 0.6;
 /// Refused prompts in memory from which a mark is one too many.
@@ -76,6 +82,11 @@ pub enum Pattern {
     Variation,
     /// Marked after several refusals.
     Escalation,
+    /// Nearly a prompt that the model has declined to answer.
+    AskedAgain {
+        /// Whether it has been asked again several times by now.
+        is_insisting: bool,
+    },
 }
 
 /// What one conversation has left behind.
@@ -85,6 +96,9 @@ pub struct History {
     times: u32,
     ends: VecDeque<Vec<Chain>>,
     refused: VecDeque<(u64, Sketch)>,
+    /// What the model declined to answer, and how often that was asked again.
+    declined: VecDeque<Sketch>,
+    asked_again: u32,
     heat: f32,
     heat_at: Duration,
 }
@@ -151,6 +165,12 @@ impl History {
         self.ends.clear();
     }
 
+    /// Says that the model declined to answer the prompt observed last.
+    pub fn declined_last(&mut self, seen: &Seen<'_>) {
+        self.declined.truncate(MOST_DECLINED - 1);
+        self.declined.push_front(Sketch::of(seen.text));
+    }
+
     /// Says that the prompt observed last got no answer: asking again is no repeat.
     pub fn unanswered(&mut self) {
         self.times = self.times.saturating_sub(1);
@@ -203,6 +223,13 @@ impl History {
                 if self.refused.iter().any(|(_, other)| sketch.likeness(other) >= VARIATION) {
                     patterns.push(Pattern::Variation);
                 }
+            }
+        }
+        if !self.declined.is_empty() {
+            let sketch = Sketch::of(seen.text);
+            if self.declined.iter().any(|other| sketch.likeness(other) >= VARIATION) {
+                self.asked_again += 1;
+                patterns.push(Pattern::AskedAgain { is_insisting: self.asked_again >= INSISTING });
             }
         }
         let passed = now.saturating_sub(self.heat_at).as_secs_f32();

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::behaviour::{self, History, Pattern, Seen, text_hash};
+use super::behaviour::{self, History, Pattern, Seen, declines, text_hash};
 use super::pattern::{Event, Subject};
 use super::policy::{Action, Judgement, LEARNED_RULE, Mode, Policy};
 use super::scanner::{Scanner, Scratch};
@@ -83,6 +83,8 @@ struct Turn {
     judgement: Judgement,
     learned: f32,
     learned_span: Range<usize>,
+    /// Whether the model's answer to it, further on in the request, declines.
+    is_declined: bool,
 }
 
 impl<'i> Inspection<'i> {
@@ -116,6 +118,7 @@ impl<'i> Inspection<'i> {
                 judgement,
                 learned: learned.0,
                 learned_span: learned.1,
+                is_declined: false,
             };
             if let Some(before) = self.last.replace(turn)
                 && self.count <= TURNS
@@ -129,7 +132,14 @@ impl<'i> Inspection<'i> {
                     Duration::ZERO,
                 );
                 self.add(&before, &patterns);
+                if before.is_declined {
+                    self.turns.declined_last(&seen(&before));
+                }
             }
+        } else if role == Role::Assistant
+            && let Some(asked) = &mut self.last
+        {
+            asked.is_declined = declines(text);
         }
     }
 
@@ -243,6 +253,10 @@ fn finding(scanner: &Scanner, pattern: &Pattern, text: &str) -> Finding {
         }
         Pattern::Variation => ("behaviour.variation-of-refused".into(), Severity::Medium),
         Pattern::Escalation => ("behaviour.escalation".into(), Severity::Medium),
+        Pattern::AskedAgain { is_insisting } => {
+            let severity = if *is_insisting { Severity::Medium } else { Severity::Low };
+            ("behaviour.asked-again-after-refusal".into(), severity)
+        }
     };
     Finding { rule, category: Category::Behaviour, severity, view: View::Normalised, span: 0..text.len() }
 }
