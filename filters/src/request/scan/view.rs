@@ -294,6 +294,7 @@ impl<'a> Views<'a> {
             let base = if folding.words { &current } else { normal.map_or(text, |at| self.text(at)) };
             let mut joined = String::new();
             let what = spaced::fold(base, &mut joined, &mut evidence.spaced_words, &mut ());
+            found_in_fold(&mut evidence.spaced_words, folding, text);
             if what.words > 0 {
                 folding.spaced = true;
                 has_lost_borders = what.has_lost_borders;
@@ -306,7 +307,9 @@ impl<'a> Views<'a> {
             } else {
                 normal.map_or(text, |at| self.text(at))
             };
-            if leet::survey(base, &mut evidence.leet_words) {
+            let is_found = leet::survey(base, &mut evidence.leet_words);
+            found_in_fold(&mut evidence.leet_words, folding, text);
+            if is_found {
                 let [mut first, mut second] = [String::with_capacity(base.len()), String::new()];
                 leet::fold(base, leet::One::AlwaysI, &mut first);
                 leet::fold(base, leet::One::ByNeighbours, &mut second);
@@ -383,6 +386,13 @@ fn origin_of_piece(
         steps.origin(&range, span.len())
     };
     span.start + range.start..span.start + range.end
+}
+
+/// Evidence is of the text itself; this was found in what was undone of it so far.
+fn found_in_fold(count: &mut Count, folding: Folding, text: &str) {
+    if let Some(first) = &mut count.first {
+        *first = on_boundaries(text, origin_of_fold(folding, text, first.clone()));
+    }
 }
 
 /// Leet letters stand in the place of their digits, so that only the other two move anything.
