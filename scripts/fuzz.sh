@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Fuzzes the scanner: any text, however it is cut, never a panic, never two engines of two minds, never more time than its
-# length allows. What was found interesting is kept in fuzz/corpus, small enough to be committed, and `make test` runs it.
-# usage: fuzz.sh [SECONDS] [TARGET...]   SECONDS for each target, default 900; TARGET of scan, pieces, default both
+# Fuzzes the decisions, those of the scanner most of all: any text, however it is cut, never a panic, never two engines of two
+# minds, never more time than its length allows. What reaches most is kept in filters/fuzz/corpus, small enough to be
+# committed, and `make test` runs what is there for the scanner.
+# usage: fuzz.sh [SECONDS] [TARGET...]   SECONDS for each target, default 600; TARGET of scan, pieces, views, structure, sse,
+#        answer, default all
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-seconds=${1:-900}
+seconds=${1:-600}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(scan pieces)
+[ ${#targets[@]} -gt 0 ] || targets=(scan pieces views structure sse answer)
 
 scripts/install-system.sh build
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -16,18 +18,19 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1"
-cargo build --manifest-path fuzz/Cargo.toml --release --locked --target "$host" --target-dir target/fuzz
+cargo build --manifest-path filters/fuzz/Cargo.toml --release --locked --target "$host" --target-dir target/fuzz
 
 for target in "${targets[@]}"; do
   work=target/fuzz/work/$target
-  kept=fuzz/corpus/$target
+  kept=filters/fuzz/corpus/$target
   mkdir -p "$work" "$kept" target/fuzz/found
   # A unit of 16 KiB may take a second here, where every comparison is counted; the gateway takes a thousandth of it.
   target/fuzz/"$host"/release/"$target" "$work" "$kept" -max_total_time="$seconds" -max_len=16384 -timeout=10 -len_control=20 \
-    -rss_limit_mb=4096 -dict=fuzz/words.dict -artifact_prefix=target/fuzz/found/"$target"- -print_final_stats=1 -verbosity=0
+    -rss_limit_mb=4096 -dict=filters/fuzz/words.dict -artifact_prefix=target/fuzz/found/"$target"- -print_final_stats=1 -verbosity=0
   # The smallest set of short texts that reaches as much.
   rm -rf "$work.small" && mkdir -p "$work.small"
   target/fuzz/"$host"/release/"$target" -merge=1 -max_len=512 "$work.small" "$kept" "$work" -verbosity=0
-  find "$kept" -type f -delete
+  # Texts that once broke something stay, under such names.
+  find "$kept" -type f ! -name 'broke-*' -delete
   find "$work.small" -type f -size -2 -printf '%s %p\n' | sort -n | head -400 | cut -d' ' -f2- | xargs -r cp -t "$kept"
 done
