@@ -132,6 +132,11 @@ pub enum Refusal {
         /// When there may be room.
         retry_after: Duration,
     },
+    /// The store that gateways share their limits in is away, and the limit must not be counted without it.
+    NoLimits {
+        /// When it may be back.
+        retry_after: Duration,
+    },
     /// No server answered in time.
     UpstreamTimeout,
     /// The gateway itself is going away or has a fault.
@@ -387,6 +392,15 @@ impl Refusal {
                     "The gateway cannot record usage at the moment. Try again shortly.".to_owned(),
                 )
             },
+            Self::NoLimits { retry_after } => Answer {
+                retry_after: Some(*retry_after),
+                ..Answer::new(
+                    503,
+                    SERVER,
+                    "overloaded",
+                    "The gateway cannot check limits at the moment. Try again shortly.".to_owned(),
+                )
+            },
             Self::Overloaded { retry_after } => Answer {
                 retry_after: Some(*retry_after),
                 ..Answer::new(
@@ -517,6 +531,7 @@ mod tests {
             ),
             (Refusal::Overloaded { retry_after: second }, 503, "server_error", "overloaded"),
             (Refusal::NoLedger { retry_after: second }, 503, "server_error", "overloaded"),
+            (Refusal::NoLimits { retry_after: second }, 503, "server_error", "overloaded"),
             (Refusal::UpstreamTimeout, 504, "server_error", "upstream_timeout"),
         ] {
             let answer = refusal.answer();

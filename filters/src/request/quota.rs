@@ -16,6 +16,8 @@
 mod bucket;
 mod calendar;
 mod limits;
+pub mod shared;
+mod slices;
 mod tally;
 mod usage;
 
@@ -26,7 +28,7 @@ use crate::refusal::Refusal;
 
 pub use calendar::{Clock, Date};
 use limits::{Amounts, amounts};
-pub use limits::{Demand, Limits, Measure, Plan, Price, Rule, Used};
+pub use limits::{Demand, Limits, Measure, Plan, Price, Rule, Used, WhenDown};
 pub use tally::Remaining;
 use tally::{Lack, tighter};
 use usage::Tallies;
@@ -81,8 +83,20 @@ pub struct Lease {
     taken: Clock,
     ended: Duration,
     is_given_back: bool,
+    source: Source,
     /// What is left after this reservation.
     pub standing: Standing,
+}
+
+/// Where a reservation was taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Limits that this gateway counts alone.
+    Own,
+    /// Limits that gateways share.
+    Shared,
+    /// Those, while their store is away.
+    Alone,
 }
 
 /// Takes what a request may come to out of every limit that it lies under.
@@ -114,18 +128,7 @@ pub fn reserve(holders: Holders, demand: Demand, clock: Clock) -> Result<Lease, 
             Some((lack, scope)) => Err(Box::new(Denied { refusal: refuse(lack, scope, clock), standing })),
         }
     })?;
-    Ok(Lease {
-        holders,
-        reserved,
-        // A request counts as one, whatever becomes of it.
-        charged: amounts(Used::default()),
-        output,
-        price: demand.price,
-        taken: clock,
-        ended: clock.now,
-        is_given_back: false,
-        standing,
-    })
+    Ok(Lease::new(holders, reserved, output, demand.price, clock, Source::Own, standing))
 }
 
 /// What is left now, for an answer that takes nothing.
@@ -147,6 +150,30 @@ pub fn restore(holder: &Holder, tokens: u64, pico_eur: u64, clock: Clock) {
 }
 
 impl Lease {
+    fn new(
+        holders: Holders,
+        reserved: Amounts,
+        output: u64,
+        price: Price,
+        taken: Clock,
+        source: Source,
+        standing: Standing,
+    ) -> Self {
+        Self {
+            holders,
+            reserved,
+            // A request counts as one, whatever becomes of it.
+            charged: amounts(Used::default()),
+            output,
+            price,
+            taken,
+            ended: taken.now,
+            is_given_back: false,
+            source,
+            standing,
+        }
+    }
+
     /// States what the request really used, by the time it ended.
     pub fn charge(&mut self, used: Used, now: Duration) {
         self.charged = amounts(used);
@@ -223,13 +250,24 @@ impl Lease {
 
     fn give_back(&mut self, is_over: bool) {
         let is_given_back = std::mem::replace(&mut self.is_given_back, true);
+        let (taken, ended, is_alone) = (self.taken, self.ended, self.source == Source::Alone);
         with_locks(&self.holders, |locked| {
             for (tally, limits, _) in each(locked, &self.holders) {
                 if !is_given_back {
-                    tally.settle(limits, &self.reserved, &self.charged, self.taken, self.ended);
+                    tally.settle(limits, &self.reserved, &self.charged, taken, ended);
                 }
                 if is_over {
                     tally.leave();
+                }
+                if self.source == Source::Own {
+                    continue;
+                }
+                let Some(slices) = &mut tally.slices else { continue };
+                if !is_given_back {
+                    slices.settle(limits, &self.reserved, &self.charged, taken, ended, is_alone);
+                }
+                if is_over {
+                    slices.leave(limits);
                 }
             }
         });

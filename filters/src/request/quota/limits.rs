@@ -70,13 +70,43 @@ pub(super) type Amounts = [u64; MEASURES];
 
 /// A limit for each measure that has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits([Option<u64>; MEASURES]);
+pub struct Limits([Option<u64>; MEASURES], Option<WhenDown>);
+
+/// What happens to requests when the store that gateways share their limits in is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenDown {
+    /// They go on, each gateway with its part of the limit.
+    Open,
+    /// They are refused.
+    Closed,
+}
 
 impl Limits {
     /// The same with this limit for a measure; `None` is no limit.
     #[must_use]
     pub fn with(mut self, measure: Measure, limit: Option<u64>) -> Self {
         self.0[measure as usize] = limit;
+        self
+    }
+
+    /// The same with this said about a store that is away.
+    #[must_use]
+    pub fn when_down(mut self, when_down: Option<WhenDown>) -> Self {
+        self.1 = when_down;
+        self
+    }
+
+    /// What is said about a store that is away.
+    #[must_use]
+    pub fn says_when_down(&self) -> Option<WhenDown> {
+        self.1
+    }
+
+    /// The part of one of `gateways`; at least one of each.
+    fn part(mut self, gateways: u64) -> Self {
+        for limit in self.0.iter_mut().flatten() {
+            *limit = (*limit / gateways.max(1)).max(1);
+        }
         self
     }
 
@@ -121,6 +151,12 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.limits.is_empty() && self.rules.iter().all(|rule| rule.limits.is_empty())
+    }
+
+    /// The part of one of `gateways`.
+    pub(super) fn part(&self, gateways: u64) -> Self {
+        let rule = |rule: &Rule| Rule { limits: rule.limits.part(gateways), ..rule.clone() };
+        Self { limits: self.limits.part(gateways), rules: self.rules.iter().map(rule).collect() }
     }
 
     /// The position of the rule for a model.

@@ -5,10 +5,13 @@ use std::time::Duration;
 use super::bucket::Bucket;
 use super::calendar::Clock;
 use super::limits::{Amounts, Limits, Measure};
+use super::slices::Slices;
 
 /// What one scope has used.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Tally {
+    /// What this gateway holds of the limits, where several share them.
+    pub(super) slices: Option<Box<Slices>>,
     /// By measure, from [`Measure::Requests`] to [`Measure::Output`].
     rates: [Bucket; 4],
     in_flight: u64,
@@ -54,7 +57,7 @@ pub struct Remaining {
 }
 
 /// How long a request should wait for another one to end: nobody knows, and it is asked for as a number.
-const UNKNOWN_WAIT: Duration = Duration::from_secs(1);
+pub(super) const UNKNOWN_WAIT: Duration = Duration::from_secs(1);
 
 impl Budget {
     fn used(self, period: u64) -> u64 {
@@ -181,6 +184,9 @@ impl Tally {
 
     /// What is left of the tightest limit on requests, and of the tightest on tokens.
     pub(super) fn left(&self, limits: &Limits, clock: Clock) -> [Option<Remaining>; 2] {
+        if let Some(slices) = &self.slices {
+            return slices.left(limits, clock);
+        }
         let mut left = [None, None];
         for (measure, limit) in limits.iter() {
             let (remaining, reset) = match measure {
@@ -200,6 +206,7 @@ impl Tally {
     /// Whether it is as if nothing had ever been used.
     pub(super) fn is_blank(&self, clock: Clock) -> bool {
         self.in_flight == 0
+            && self.slices.is_none()
             && self.rates.iter().all(|rate| rate.is_full(clock.now))
             && self.day.used(clock.day()) == 0
             && self.month.used(clock.month()) == 0

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::calendar::Clock;
 use super::limits::{Limits, Plan};
+use super::slices::Slices;
 use super::tally::Tally;
 
 /// What a tenant or a key has used. Kept across configuration reloads.
@@ -28,6 +29,22 @@ impl Usage {
     #[must_use]
     pub fn in_work(&self) -> (u64, u64) {
         self.lock().whole.in_work()
+    }
+
+    /// Runs `work` with the slices of one scope, of everything or of a rule's models, if it has any.
+    pub(super) fn with_slices<T>(
+        &self,
+        pattern: Option<&Arc<str>>,
+        work: impl FnOnce(&mut Option<Box<Slices>>) -> T,
+    ) -> Option<T> {
+        let mut tallies = self.lock();
+        let tally = match pattern {
+            None => Some(&mut tallies.whole),
+            Some(pattern) => {
+                tallies.by_rule.iter_mut().find(|(other, _)| other == pattern).map(|(_, tally)| tally)
+            }
+        };
+        tally.map(|tally| work(&mut tally.slices))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Tallies> {
