@@ -27,6 +27,11 @@ if [ "$1" = test ]; then
   if ! ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 && ! command -v initdb > /dev/null; then
     missing+=(postgresql)
   fi
+  if ! command -v valkey-server > /dev/null && ! command -v redis-server > /dev/null; then
+    store=valkey-server
+    apt-cache show valkey-server > /dev/null 2>&1 || store=redis-server # Debian 12 has no Valkey
+    missing+=("$store")
+  fi
 fi
 if ! command -v cargo > /dev/null; then
   echo "cargo is missing: install Rust with rustup (https://rustup.rs)" >&2
@@ -44,6 +49,12 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
+# Packages start what they install unless this says no (https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt).
+if [[ " ${missing[*]} " == *"-server "* && ! -e /usr/sbin/policy-rc.d ]]; then
+  printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee /usr/sbin/policy-rc.d > /dev/null
+  "${sudo[@]}" chmod +x /usr/sbin/policy-rc.d
+  trap '"${sudo[@]}" rm -f /usr/sbin/policy-rc.d' EXIT
+fi
 if [[ " ${missing[*]} " == *" postgresql "* && ! -e /etc/postgresql-common/createcluster.conf ]]; then
   "${sudo[@]}" mkdir -p /etc/postgresql-common
   echo "create_main_cluster = false" | "${sudo[@]}" tee /etc/postgresql-common/createcluster.conf > /dev/null

@@ -1,6 +1,12 @@
 //! What limits need beside requests: keys that nobody has used for a while are forgotten, and requests that wait for a
 //! server hear of one that came up again. One task, off the request path. And budgets, which a start takes from the
-//! ledger.
+//! ledger. Where several gateways share their limits: `shared.rs`.
+
+mod courier;
+mod link;
+mod resp;
+mod script;
+mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +16,9 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 
 use tollgate_filters::request::quota;
+use tollgate_filters::request::quota::shared::Names;
+
+pub use shared::SharedLimits;
 
 use crate::state::State;
 use crate::store::usage::Totals;
@@ -30,8 +39,12 @@ pub fn restore(state: &State, totals: &Totals) {
         let key_id = Arc::from(total.key_id.as_str());
         let tokens = total.input_tokens_today.saturating_add(total.output_tokens_today);
         let pico_eur = u64::try_from(total.cost_this_month.0).unwrap_or(u64::MAX);
-        for holder in stages.holders_of(tenant, tier, &key_id, model, &state.usages).iter().flatten() {
+        let holders = stages.holders_of(tenant, tier, &key_id, model, &state.usages);
+        for holder in holders.iter().flatten() {
             quota::restore(holder, tokens, pico_eur, clock);
+        }
+        if let Some(shared) = &state.shared {
+            shared.restore(&holders, tokens, pico_eur, Names { tenant: &total.tenant, key_id: &key_id });
         }
     }
 }

@@ -4,6 +4,7 @@
 //! cache line.
 
 mod keys;
+mod limits;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use prometheus::{
 use tollgate_filters::response::usage::{Charge, Source};
 
 use self::keys::KeyGauges;
+use self::limits::LimitsGauges;
 use crate::record::Record;
 use crate::state::State;
 
@@ -61,6 +63,7 @@ pub struct Metrics {
     /// Events by whether they were taken.
     pub webhooks: IntCounterVec,
     keys: KeyGauges,
+    limits: LimitsGauges,
     /// Reloads by result.
     pub reloads: IntCounterVec,
     /// When a configuration was last taken, seconds since 1970.
@@ -231,6 +234,7 @@ impl Metrics {
                 &["result"],
             )?,
             keys: KeyGauges::new(r)?,
+            limits: LimitsGauges::new(r)?,
             reloads: counter(r, "tollgate_config_reloads_total", "Reloads by result.", &["result"])?,
             reloaded_at: registered(
                 r,
@@ -443,6 +447,7 @@ impl Metrics {
         self.store_up.set(i64::from(store.is_up()));
         self.store_errors.set(i64::try_from(store.errors()).unwrap_or(i64::MAX));
         self.keys.set(state);
+        self.limits.set(state);
         if let Some(ledger) = &state.ledger {
             let figures = ledger.figures();
             for (gauge, figure) in [

@@ -30,7 +30,7 @@ use crate::keys::Keys;
 use crate::keys::rotation::Rotations;
 use crate::keys::sync::KeySync;
 use crate::ledger::Ledger;
-use crate::limits::{self, Housekeeping};
+use crate::limits::{self, Housekeeping, SharedLimits};
 use crate::metrics::Metrics;
 use crate::proxy::Gate;
 use crate::proxy::guard::Guarded;
@@ -126,6 +126,9 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
     {
         std::thread::sleep(SETTLE / 50);
     }
+    if let Some(shared) = &state.shared {
+        shared.stop();
+    }
     state.access_log.stop();
     if let Some(ledger) = &state.ledger {
         ledger.stop();
@@ -144,13 +147,20 @@ fn start_store(settings: &Settings) -> Result<Kept, StartError> {
     let ledger = ledger.map_err(|error| StartError::new("the ledger's journal cannot be made", &error))?;
     let keys = Keys::start(&settings.storage)
         .map_err(|error| StartError::new("the thread of keys cannot be started", &error))?;
-    // All three connect meanwhile.
+    let shared = settings.limits.shared.as_ref();
+    let shared = shared.map(|shared| SharedLimits::start(shared, start)).transpose();
+    let shared = shared.map_err(|error| StartError::new("limits cannot be shared", &error))?;
+    // All of them connect meanwhile.
     let is_up = store.status().wait_for_first_try(patience);
     let rest = patience.saturating_sub(start.elapsed());
     if !is_up || ledger.as_ref().is_some_and(|ledger| !ledger.wait_for_totals(rest)) {
         log::warn!("serving without the store until it answers");
     }
-    Ok(Kept { store, keys, ledger })
+    let rest = patience.saturating_sub(start.elapsed());
+    if shared.as_ref().is_some_and(|shared| !shared.wait_for_first_try(rest)) {
+        log::warn!("serving without the store of limits until it answers");
+    }
+    Ok(Kept { store, keys, ledger, shared, origin: start })
 }
 
 fn server_conf(settings: &Settings) -> ServerConf {

@@ -26,6 +26,7 @@ use crate::config::settings::{self, Model, Pool, ScanChange, Settings, Tenant, T
 use crate::histories::Histories;
 use crate::keys::Keys;
 use crate::ledger::Ledger;
+use crate::limits::SharedLimits;
 use crate::metrics::Metrics;
 use crate::principals::Principals;
 use crate::queue::Queue;
@@ -336,6 +337,10 @@ pub struct Kept {
     pub keys: Keys,
     /// What each request used, if that is kept.
     pub ledger: Option<Ledger>,
+    /// Limits that several gateways share, if they do.
+    pub shared: Option<SharedLimits>,
+    /// When the process started; the origin of every time passed to the filters.
+    pub origin: Instant,
 }
 
 /// What outlives a reload.
@@ -353,6 +358,8 @@ pub struct State {
     pub keys: Keys,
     /// What each request used, if that is kept.
     pub ledger: Option<Ledger>,
+    /// Limits that several gateways share, if they do.
+    pub shared: Option<SharedLimits>,
     /// Wrong keys by source address.
     pub guessing: Guessing,
     /// What conversations have left behind.
@@ -375,8 +382,7 @@ impl State {
     /// The state of a process that starts with `stages`.
     #[must_use]
     pub fn new(stages: Stages, metrics: Metrics, access_log: AccessLog, kept: Kept) -> Self {
-        let Kept { store, keys, ledger } = kept;
-        let origin = Instant::now();
+        let Kept { store, keys, ledger, shared, origin } = kept;
         Self {
             queue: Queue::new(metrics.queue.clone(), origin),
             histories: Histories::new(stages.settings.scan.behaviour.conversations),
@@ -386,6 +392,7 @@ impl State {
             store,
             keys,
             ledger,
+            shared,
             guessing: Guessing::default(),
             usages: Usages::default(),
             origin,

@@ -2,17 +2,17 @@
 //! whichever is in force, so a renewed certificate needs no restart.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use pingora_core::listeners::tls::TlsSettings;
-use rustls::SupportedCipherSuite;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SupportedCipherSuite};
 
 use crate::config::settings::TlsFiles;
 
@@ -38,6 +38,37 @@ pub fn install_tls13_only() {
     provider.cipher_suites.retain(|suite| matches!(suite, SupportedCipherSuite::Tls13(_)));
     // An error means that one is installed already, as when tests call this twice.
     let _ = provider.install_default();
+}
+
+/// TLS towards our own stores: 1.3, the certificate checked against the host's name, by the authorities in `ca` or the
+/// system's.
+///
+/// # Errors
+/// If the authorities cannot be read.
+pub fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(path) => {
+            let said = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| said(&error))? {
+                let certificate = certificate.map_err(|error| said(&error))?;
+                roots.add(certificate).map_err(|error| said(&error))?;
+            }
+        }
+        None => {
+            let system = rustls_native_certs::load_native_certs();
+            let system = system.map_err(|error| format!("the system's authorities: {error}"))?;
+            // The system's list has old ones that rustls does not take; that is not our matter.
+            roots.add_parsable_certificates(system);
+        }
+    }
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// The certificate of one listener, exchangeable under it.

@@ -29,6 +29,10 @@ pub(super) fn readiness(state: &State) -> Json {
             "from_snapshot": keys.is_from_snapshot.load(Ordering::Relaxed),
             "age_ms": age_ms(state),
         },
+        // Nor this: while it is away limits say themselves whether requests go on. Absent where none are shared.
+        "limits": state.shared.as_ref().map(|shared| {
+            json!({"store_up": shared.is_up(), "gateways": shared.gateways()})
+        }),
         // Rows that the store does not have wait in the journal.
         "ledger": state.ledger.as_ref().map(|ledger| {
             let figures = ledger.figures();

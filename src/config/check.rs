@@ -8,6 +8,7 @@ mod keys;
 mod ledger;
 mod pem;
 mod scan;
+mod shared;
 mod storage;
 mod tenants;
 mod tiers;

@@ -6,6 +6,7 @@ pub(crate) mod gateway;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod scan;
+pub(crate) mod shared;
 pub(crate) mod storage;
 pub(crate) mod tiers;
 pub(crate) mod upstreams;

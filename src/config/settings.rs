@@ -4,6 +4,7 @@
 mod keys;
 mod ledger;
 mod prices;
+mod shared;
 mod storage;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use tollgate_filters::units::Moment;
 pub use keys::{Admin, AdminToken, Keys, Role, WebUrl, Webhook};
 pub use ledger::{Ledger, Retention, WhenFull};
 pub use prices::{DatedPrices, PriceList, Prices};
+pub use shared::SharedLimits;
 pub use storage::{PostgresTls, Storage, StoragePlace};
 
 /// The whole configuration, valid as a whole.
@@ -156,6 +158,8 @@ pub struct Limits {
     pub answer_buffer_bytes: usize,
     /// Largest SSE event that is parsed; a longer one is passed on uncounted.
     pub event_bytes: usize,
+    /// Where the limits of tiers are counted, if several gateways share them.
+    pub shared: Option<SharedLimits>,
 }
 
 /// `tollgate.yaml: timeouts`.

@@ -7,7 +7,8 @@ use tollgate_filters::endpoint::Endpoint;
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::auth::Principal;
 use tollgate_filters::request::body::Prompt;
-use tollgate_filters::request::quota::{Demand, Lease, Price, reserve};
+use tollgate_filters::request::quota::shared::Names;
+use tollgate_filters::request::quota::{Demand, Lease, Price, Used, reserve};
 
 use super::ctx::RequestCtx;
 use super::relay::Job;
@@ -17,7 +18,7 @@ use crate::config::settings::{AtLimit, Model, OverCap, Tier};
 ///
 /// # Errors
 /// What the client asked for is more than its tier allows, or more than is left.
-pub(super) fn admit(
+pub(super) async fn admit(
     ctx: &mut RequestCtx,
     principal: &Principal,
     endpoint: Endpoint,
@@ -39,7 +40,14 @@ pub(super) fn admit(
     let is_open = endpoint.generates() && each.is_none();
     let demand = Demand { input, output, is_open, price: price(entry, ctx.record.time) };
     let holders = ctx.stages.holders(principal, Some(model), &ctx.state.usages);
-    match reserve(holders, demand, ctx.state.clock()) {
+    let reserved = match &ctx.state.shared {
+        None => reserve(holders, demand, ctx.state.clock()),
+        Some(shared) => {
+            let names = Names { tenant: &principal.tenant, key_id: &principal.key_id };
+            shared.reserve(holders, demand, names).await
+        }
+    };
+    match reserved {
         Ok(lease) => {
             ctx.standing = Some(lease.standing);
             ctx.lease = Some(lease);
@@ -90,14 +98,13 @@ impl Ceiling {
     }
 
     /// Asks for more for the stream of `ctx`, which is held. `false` if there is none.
-    pub(super) fn raise(&mut self, ctx: &mut RequestCtx) -> bool {
+    pub(super) async fn raise(&mut self, ctx: &mut RequestCtx) -> bool {
         let used = ctx.used_so_far();
         if self.tokens >= self.cap {
             self.end = Some(End::Cap);
             return false;
         }
-        let clock = ctx.state.clock();
-        match ctx.lease.as_mut().map_or(Ok(u64::MAX), |lease| lease.allow(used, clock)) {
+        match allow(ctx, used).await {
             Ok(tokens) => {
                 // Our count of what is held may differ from what the server reports: it must go on all the same.
                 self.tokens = tokens.max(self.tokens.saturating_add(1)).min(self.cap);
@@ -116,6 +123,16 @@ impl Ceiling {
             Some(End::Budget(refusal)) if self.at_limit == AtLimit::Error => Some(refusal),
             _ => None,
         }
+    }
+}
+
+/// What a stream that has come to `used` may come to by its budgets.
+async fn allow(ctx: &mut RequestCtx, used: Used) -> Result<u64, Refusal> {
+    let clock = ctx.state.clock();
+    let Some(lease) = &mut ctx.lease else { return Ok(u64::MAX) };
+    match &ctx.state.shared {
+        Some(shared) if lease.is_shared() => shared.more(lease, used).await,
+        _ => lease.allow(used, clock),
     }
 }
 

@@ -123,7 +123,7 @@ async fn admit(
     ctx.model = Some(model);
     ctx.record.model = Arc::clone(&stages.catalogue.entry(model).name);
     prompt.count(&stages.counters[model], &body);
-    quota::admit(ctx, principal, endpoint, model, &prompt)?;
+    quota::admit(ctx, principal, endpoint, model, &prompt).await?;
     scan::scan(ctx, principal, model, &prompt, &body)?;
     let max_tokens = quota::clamp(stages.tier(principal));
     Ok(Job { endpoint, body, prompt, model, max_tokens })

@@ -137,7 +137,7 @@ impl Relay<'_> {
             let mut next = self.next(chunks.as_mut()).await;
             while let Next::Chunk(chunk) = next {
                 let out;
-                (out, next) = self.gather(chunk, chunks.as_mut());
+                (out, next) = self.gather(chunk, chunks.as_mut()).await;
                 if !out.is_empty() && !self.write(out, false).await {
                     return self.client_left();
                 }
@@ -172,10 +172,10 @@ impl Relay<'_> {
 
     /// What to forward for `chunk` and for what the server has sent besides by now: one write for all of it. Gives
     /// also what comes next, if that is known.
-    fn gather(&mut self, chunk: Bytes, mut chunks: Pin<&mut impl Chunks>) -> (Bytes, Next) {
+    async fn gather(&mut self, chunk: Bytes, mut chunks: Pin<&mut impl Chunks>) -> (Bytes, Next) {
         self.last_read = Instant::now();
         let now = self.last_read.saturating_duration_since(self.ctx.started);
-        let first = self.push(chunk, now);
+        let first = self.push(chunk, now).await;
         if self.ceiling.is_reached() {
             return (first, Next::Stopped);
         }
@@ -188,7 +188,7 @@ impl Relay<'_> {
                 next if gathered.is_empty() => return (first, next),
                 next => return (gathered.freeze(), next),
             };
-            let more = self.push(chunk, now);
+            let more = self.push(chunk, now).await;
             if gathered.is_empty() {
                 gathered.reserve(GATHER_BYTES);
                 gathered.extend_from_slice(&first);
@@ -201,9 +201,9 @@ impl Relay<'_> {
     }
 
     /// What to forward for `chunk`: all of it, or as much as there is an allowance for.
-    fn push(&mut self, chunk: Bytes, now: Duration) -> Bytes {
+    async fn push(&mut self, chunk: Bytes, now: Duration) -> Bytes {
         let mut out = self.streaming().filter.push(chunk, now);
-        while self.streaming().filter.is_held() && self.ceiling.raise(self.ctx) {
+        while self.streaming().filter.is_held() && self.ceiling.raise(self.ctx).await {
             let tokens = self.ceiling.tokens();
             let filter = &mut self.streaming().filter;
             filter.hold_at(tokens);

@@ -7,12 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
+
+use crate::tls::client_config;
 
 /// Makes TLS connections.
 #[derive(Clone)]
@@ -21,29 +22,7 @@ pub(super) struct Tls(Arc<ClientConfig>);
 impl Tls {
     /// Trusts the authorities in `ca`, or the system's.
     pub(super) fn new(ca: Option<&Path>) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        match ca {
-            Some(path) => {
-                let said = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-                for certificate in CertificateDer::pem_file_iter(path).map_err(|error| said(&error))? {
-                    let certificate = certificate.map_err(|error| said(&error))?;
-                    roots.add(certificate).map_err(|error| said(&error))?;
-                }
-            }
-            None => {
-                let system = rustls_native_certs::load_native_certs();
-                let system = system.map_err(|error| format!("the system's authorities: {error}"))?;
-                // The system's list has old ones that rustls does not take; that is not our matter.
-                roots.add_parsable_certificates(system);
-            }
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
+        client_config(ca).map(Self)
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod upstream_h2;
 pub(crate) mod upstream_hasty;
+pub(crate) mod valkey;
 pub(crate) mod wire;
 
 use std::time::Duration;

@@ -37,6 +37,7 @@ mod reload;
 mod replay;
 mod scan;
 mod settle;
+mod shared;
 mod stop;
 mod store;
 mod strictness;

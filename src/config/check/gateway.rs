@@ -49,7 +49,7 @@ pub(super) fn settings(file: schema::GatewayFile, sources: &Sources<'_>, faults:
         server: server(&file.server.value),
         listeners,
         admin: file.admin.value.map(|admin| super::keys::admin(admin, sources, faults)),
-        limits: limits(&file.limits.value),
+        limits: limits(file.limits.value, sources, faults),
         timeouts: timeouts(&file.timeouts.value),
         auth,
         keys: super::keys::keys(file.keys.value, sources, faults),
@@ -101,7 +101,7 @@ fn server(server: &schema::Server) -> Server {
     }
 }
 
-fn limits(limits: &schema::Limits) -> Limits {
+fn limits(limits: schema::Limits, sources: &Sources<'_>, faults: &mut Faults) -> Limits {
     Limits {
         request_body_bytes: size(limits.request_body_bytes.value),
         request_header_bytes: size(limits.request_header_bytes.value),
@@ -110,6 +110,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         connections_per_address: size(limits.connections_per_address.value),
         answer_buffer_bytes: size(limits.answer_buffer_bytes.value),
         event_bytes: size(limits.event_bytes.value),
+        shared: super::shared::shared(limits, sources, faults),
     }
 }
 

@@ -40,6 +40,7 @@ macro_rules! map {
 }
 
 mod keys;
+mod shared;
 
 /// The whole tree.
 pub(super) fn of(settings: &Settings) -> Tree {
@@ -165,6 +166,7 @@ fn of_limits(limits: &Limits) -> Tree {
         connections_per_address,
         answer_buffer_bytes,
         event_bytes,
+        shared,
     } = limits;
     map! {
         request_body_bytes: value(request_body_bytes),
@@ -174,6 +176,7 @@ fn of_limits(limits: &Limits) -> Tree {
         connections_per_address: value(connections_per_address),
         answer_buffer_bytes: value(answer_buffer_bytes),
         event_bytes: value(event_bytes),
+        shared: shared.as_ref().map_or(value("memory"), shared::of_shared),
     }
 }
 
@@ -583,7 +586,9 @@ fn of_quota(limits: &QuotaLimits) -> Vec<(&'static str, Tree)> {
         (Measure::Month, Some(pico)) => euros(pico / 1_000_000),
         (_, limit) => value(limit),
     };
-    Measure::ALL.map(|measure| (measure.key(), of(measure))).into()
+    let mut keys: Vec<_> = Measure::ALL.map(|measure| (measure.key(), of(measure))).into();
+    keys.push(("when_store_down", value(limits.says_when_down().map(shared::when_down))));
+    keys
 }
 
 fn of_tenant(tenant: &Tenant) -> Tree {

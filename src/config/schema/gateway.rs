@@ -19,7 +19,7 @@ section! {
         listeners: Tried<List<Listener>> = required;
         /// Metrics, health and operator endpoints, on a listener of their own; `off` for none.
         admin: OrOff<super::keys::Admin> = "{}";
-        /// Bounds on what one client can make the gateway hold.
+        /// Bounds on what one client can make the gateway hold, and where the limits of tiers are counted.
         limits: Limits = "{}";
         /// Deadlines on the client's side.
         timeouts: Timeouts = "{}";
@@ -110,6 +110,11 @@ section! {
         answer_buffer_bytes: Bytes = "33554432";
         /// Largest event of a stream that is read; a larger one is passed on uncounted.
         event_bytes: Bytes = "1048576";
+        /// Where the limits of tiers are counted: in each gateway's `memory`, or in a Valkey or Redis that several
+        /// gateways share. Of several servers the first that is in charge is taken. Taken when the gateway starts.
+        store: Tried<super::shared::StoreKind> = "memory";
+        /// How limits are shared. Taken when the gateway starts.
+        shared: super::shared::Shared = "{}";
     }
 }
 

@@ -7,6 +7,7 @@ use crate::config::fault::{Faults, Place};
 use crate::config::kind::{Kind, List, Maybe, Shape, Tried, choice, section};
 use crate::config::node::{Node, Value};
 use crate::config::schema::scan::ScanChange;
+use crate::config::schema::shared::WhenDownName;
 use crate::config::settings::{AtLimit, OverCap};
 use crate::config::words::{ANY, Name, Pattern, Whole, expected};
 
@@ -34,6 +35,9 @@ macro_rules! limited {
                 tokens_per_day: Count = absent "no limit";
                 /// Price of the tokens of a calendar month in UTC.
                 eur_per_month: Maybe<Euros> = absent "no limit";
+                /// What happens to requests under these limits while the store that gateways share them in is away: `open`
+                /// lets them go on within this gateway's part, `closed` refuses them with 503.
+                when_store_down: Maybe<WhenDownName> = absent "as limits.shared.when_down of tollgate.yaml says";
             }
         }
 
@@ -51,6 +55,7 @@ macro_rules! limited {
                 ]
                 .into_iter()
                 .fold(Limits::default(), |limits, (measure, limit)| limits.with(measure, limit))
+                .when_down(self.when_store_down.value)
             }
         }
     };

@@ -1,0 +1,304 @@
+//! Carries orders to the store and grants back: one thread, one connection, commands one behind the other. Beside what
+//! requests ask it tells every 50 ms what has changed, and twice a second that this gateway is there.
+//!
+//! An answer that takes longer than `limits.shared.timeout_ms` ends the connection, and with it the waiting of all: what
+//! was on its way may have happened or not. Each connection therefore has an epoch of its own and begins with saying in
+//! whole what is held; what the store reads later out of an older one it ignores.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+use tollgate_filters::request::quota::shared::{EXPIRY, Entry, Grant, Order};
+
+use super::link::{Dialer, Link};
+use super::resp::{self, Value};
+use super::script::{self, Answer};
+use super::shared::{Board, Job};
+
+/// How often the store is told what has changed.
+const TELL_EVERY: Duration = Duration::from_millis(50);
+/// How often the store hears that this gateway is there; also how soon a store that is away is noticed without requests.
+const BEAT_EVERY: Duration = Duration::from_millis(500);
+/// Connecting, TLS and log-in.
+const CONNECT: Duration = Duration::from_secs(1);
+/// The wait before connecting again.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long a stop waits for the store to take back what is held.
+const LEAVE: Duration = Duration::from_millis(500);
+
+/// The set of gateways.
+const GATEWAYS: &str = "tollgate:gateways";
+
+/// The thread's own.
+pub(super) struct Courier {
+    board: Arc<Board>,
+    dialer: Dialer,
+    jobs: mpsc::Receiver<Job>,
+    stop: oneshot::Receiver<()>,
+    names: [String; 2],
+    epoch: u64,
+    is_said: bool,
+}
+
+/// Why a connection ended.
+enum End {
+    /// The gateway stops.
+    Stop,
+    /// It broke, or the store was too slow or refused.
+    Away(String),
+    /// The store does not know what this gateway holds.
+    Anew,
+}
+
+/// A command whose reply is awaited.
+enum Awaited {
+    Order(Order, Option<oneshot::Sender<Grant>>),
+    Beat,
+}
+
+/// What is under way on one connection.
+struct Traffic {
+    out: BytesMut,
+    awaited: VecDeque<(Awaited, Instant)>,
+    /// Replies until the store knows what is held.
+    greetings: usize,
+}
+
+impl Courier {
+    pub(super) fn new(
+        board: Arc<Board>,
+        dialer: Dialer,
+        jobs: mpsc::Receiver<Job>,
+        stop: oneshot::Receiver<()>,
+    ) -> Self {
+        let names = [script::name(script::LIMITS), script::name(script::PRESENCE)];
+        Self { board, dialer, jobs, stop, names, epoch: 0, is_said: false }
+    }
+
+    /// Works until it is told to stop.
+    pub(super) async fn run(mut self) {
+        loop {
+            let connected = tokio::select! {
+                connected = tokio::time::timeout(CONNECT, self.dialer.connect()) => connected,
+                _ = &mut self.stop => return,
+            };
+            let end = match connected {
+                Ok(Ok(link)) => self.serve(link).await,
+                Ok(Err(error)) => End::Away(error),
+                Err(_) => End::Away(format!("no connection within {CONNECT:?}")),
+            };
+            self.board.is_up.store(false, Ordering::Release);
+            let wait = match end {
+                End::Stop => return,
+                End::Anew => {
+                    log::warn!("limits: the store does not know what this gateway holds; it is told again");
+                    Duration::ZERO
+                }
+                End::Away(error) => {
+                    self.board.errors.fetch_add(1, Ordering::Relaxed);
+                    if !std::mem::replace(&mut self.is_said, true) {
+                        log::error!("limits: the store is away: {error}; it is tried again");
+                    }
+                    RETRY
+                }
+            };
+            self.board.note_try();
+            let waited = tokio::time::sleep(wait);
+            tokio::pin!(waited);
+            loop {
+                tokio::select! {
+                    () = &mut waited => break,
+                    // Whoever asked before it was known waits no longer.
+                    job = self.jobs.recv() => drop(job),
+                    _ = &mut self.stop => return,
+                }
+            }
+        }
+    }
+
+    async fn serve(&mut self, link: Link) -> End {
+        self.epoch += 1;
+        let mut traffic = Traffic { out: BytesMut::new(), awaited: VecDeque::new(), greetings: 0 };
+        self.beat(&mut traffic, false);
+        self.tell(&mut traffic, true, Duration::ZERO);
+        traffic.greetings = traffic.awaited.len();
+        let (mut reader, mut writer) = tokio::io::split(link.stream);
+        let mut input = BytesMut::new();
+        let (mut tell, mut beat) = (tokio::time::interval(TELL_EVERY), tokio::time::interval(BEAT_EVERY));
+        tell.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_unflushed = false;
+        loop {
+            tokio::select! {
+                job = self.jobs.recv() => {
+                    if job.is_none() {
+                        return End::Stop;
+                    }
+                    let mut next = job;
+                    while let Some(Job { order, reply }) = next {
+                        self.order(&mut traffic, order, Some(reply));
+                        next = self.jobs.try_recv().ok();
+                    }
+                }
+                read = reader.read_buf(&mut input) => {
+                    match read {
+                        Ok(0) => return End::Away("the connection was closed".to_owned()),
+                        Ok(_) => {}
+                        Err(error) => return End::Away(error.to_string()),
+                    }
+                    if let Err(end) = self.replies(&mut traffic, &mut input) {
+                        return end;
+                    }
+                }
+                sent = send(&mut writer, &mut traffic.out, &mut is_unflushed),
+                    if is_unflushed || !traffic.out.is_empty() =>
+                {
+                    if let Err(error) = sent {
+                        return End::Away(error.to_string());
+                    }
+                }
+                _ = tell.tick() => {
+                    let patience = self.board.settings.timeout;
+                    if traffic.awaited.front().is_some_and(|(_, sent)| sent.elapsed() > patience) {
+                        return End::Away(format!("no answer within {patience:?}"));
+                    }
+                    if traffic.greetings == 0 {
+                        self.tell(&mut traffic, false, Duration::ZERO);
+                    }
+                }
+                _ = beat.tick() => self.beat(&mut traffic, false),
+                _ = &mut self.stop => {
+                    // All that lies ready goes back, as if nobody had wanted it for long.
+                    self.tell(&mut traffic, false, Duration::from_secs(3600));
+                    self.beat(&mut traffic, true);
+                    let leave = async {
+                        writer.write_all_buf(&mut traffic.out).await?;
+                        writer.flush().await?;
+                        while !traffic.awaited.is_empty() && reader.read_buf(&mut input).await? > 0 {
+                            if self.replies(&mut traffic, &mut input).is_err() {
+                                break;
+                            }
+                        }
+                        std::io::Result::Ok(())
+                    };
+                    // Otherwise the store takes it back by itself, a little later.
+                    let _ = tokio::time::timeout(LEAVE, leave).await;
+                    return End::Stop;
+                }
+            }
+        }
+    }
+
+    fn replies(&mut self, traffic: &mut Traffic, input: &mut BytesMut) -> Result<(), End> {
+        while let Some(value) = resp::reply(input).map_err(End::Away)? {
+            let unasked = || End::Away("a reply that nothing was asked for".to_owned());
+            let (awaited, _) = traffic.awaited.pop_front().ok_or_else(unasked)?;
+            if let Value::Error(error) = value {
+                return Err(End::Away(error));
+            }
+            let said = || End::Away("a reply of another kind".to_owned());
+            match awaited {
+                Awaited::Beat => {
+                    let numbers = value.list().and_then(|list| {
+                        let [count, now] = list else { return None };
+                        Some((count.number()?, now.number()?))
+                    });
+                    let (count, now) = numbers.ok_or_else(said)?;
+                    self.board.note_time(now);
+                    self.board.note_gateways(count);
+                }
+                Awaited::Order(order, reply) => match script::answer(&order, &value).ok_or_else(said)? {
+                    Answer::SayAnew => return Err(End::Anew),
+                    Answer::Reply(answer) => {
+                        let is_last = order.entries.first().is_some_and(|entry| entry.tell.is_last);
+                        let scope = order.entries.first().map(|entry| entry.scope.clone());
+                        let grant = Grant::new(order, answer, self.board.now());
+                        match (reply, scope) {
+                            // Who does not wait any longer drops it, and it goes back.
+                            (Some(reply), _) => drop(reply.send(grant)),
+                            (None, Some(scope)) if is_last => self.board.close(&scope),
+                            (None, _) => {}
+                        }
+                    }
+                },
+            }
+            if traffic.greetings > 0 {
+                traffic.greetings -= 1;
+                if traffic.greetings == 0 {
+                    self.begin();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The store knows what is held: requests may ask.
+    fn begin(&mut self) {
+        if std::mem::replace(&mut self.is_said, false) {
+            log::info!("limits: the store is back");
+        }
+        self.board.is_up.store(true, Ordering::Release);
+        self.board.note_try();
+    }
+
+    fn order(&mut self, traffic: &mut Traffic, order: Order, reply: Option<oneshot::Sender<Grant>>) {
+        let keys = order.entries.len().to_string();
+        let arguments = script::arguments(&order, &self.board.gateway, self.epoch);
+        let mut words: Vec<&[u8]> = vec![b"EVALSHA", self.names[0].as_bytes(), keys.as_bytes()];
+        words.extend(order.entries.iter().map(|entry| entry.scope.name().as_bytes()));
+        words.push(arguments.as_bytes());
+        resp::command(&mut traffic.out, &words);
+        self.board.trips.fetch_add(1, Ordering::Relaxed);
+        traffic.awaited.push_back((Awaited::Order(order, reply), Instant::now()));
+    }
+
+    /// Tells about every scope of which there is something to tell, `later` than now.
+    fn tell(&mut self, traffic: &mut Traffic, is_whole: bool, later: Duration) {
+        let mut clock = self.board.clock();
+        clock.now += later;
+        for scope in self.board.scopes() {
+            if let Some(tell) = scope.tell(clock, is_whole) {
+                let entries = vec![Entry { scope, tell, items: Vec::new() }];
+                self.order(traffic, Order { entries, output: 0, least_output: 0 }, None);
+            }
+        }
+    }
+
+    fn beat(&mut self, traffic: &mut Traffic, is_leaving: bool) {
+        let expiry = EXPIRY.as_millis().to_string();
+        let leaves: &[u8] = if is_leaving { b"1" } else { b"0" };
+        let words: [&[u8]; 7] = [
+            b"EVALSHA",
+            self.names[1].as_bytes(),
+            b"1",
+            GATEWAYS.as_bytes(),
+            self.board.gateway.as_bytes(),
+            expiry.as_bytes(),
+            leaves,
+        ];
+        resp::command(&mut traffic.out, &words);
+        self.board.trips.fetch_add(1, Ordering::Relaxed);
+        traffic.awaited.push_back((Awaited::Beat, Instant::now()));
+    }
+}
+
+/// One step of sending; what has been written stays written when this is dropped.
+async fn send(
+    writer: &mut (impl AsyncWrite + Unpin),
+    out: &mut BytesMut,
+    is_unflushed: &mut bool,
+) -> std::io::Result<()> {
+    if out.is_empty() {
+        writer.flush().await?;
+        *is_unflushed = false;
+    } else {
+        writer.write_buf(out).await?;
+        *is_unflushed = true;
+    }
+    Ok(())
+}

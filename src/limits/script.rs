@@ -1,0 +1,111 @@
+//! What limits.lua is told, and what it answers.
+
+use std::time::Duration;
+
+use ring::digest;
+use serde_json::{Value as Json, json};
+use tollgate_filters::request::quota::shared::{EXPIRY, Item, ItemReply, Order, Reply, Tell};
+
+use super::resp::Value;
+
+/// Does everything in one step.
+pub(super) const LIMITS: &str = include_str!("limits.lua");
+/// Counts the gateways.
+pub(super) const PRESENCE: &str = include_str!("presence.lua");
+
+/// The largest whole number up to which doubles are exact, which Lua counts in.
+const MOST: u64 = 1 << 53;
+
+/// The name of a script once it has been loaded: its SHA-1 in hexadecimal.
+pub(super) fn name(script: &str) -> String {
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, script.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the store says.
+pub(super) enum Answer {
+    /// To what was asked.
+    Reply(Reply),
+    /// That it does not know what this gateway holds, and has done nothing.
+    SayAnew,
+}
+
+/// The order as the script reads it.
+pub(super) fn arguments(order: &Order, gateway: &str, epoch: u64) -> String {
+    let scopes = order.entries.iter().map(|entry| scope(&entry.tell, &entry.items));
+    json!({
+        "g": gateway,
+        "e": epoch,
+        "x": milliseconds(EXPIRY),
+        "o": order.output,
+        "l": order.least_output,
+        "s": scopes.collect::<Vec<_>>(),
+    })
+    .to_string()
+}
+
+fn scope(tell: &Tell, items: &[Item]) -> Json {
+    let item = |item: &Item| {
+        let Item { measure, limit, fixed, each, have, unit, extra } = *item;
+        json!([measure as usize, limit.min(MOST), fixed, each, have, unit, extra])
+    };
+    let [day, month] = tell.budgets;
+    json!({
+        "k": milliseconds(tell.keep),
+        "w": tell.is_whole,
+        "f": tell.is_known,
+        "z": tell.is_last,
+        "r": tell.rates.iter().map(|(rate, limit, back, owed)| json!([rate, (*limit).min(MOST), back, owed]))
+            .collect::<Vec<_>>(),
+        "n": tell.in_flight,
+        "d": day,
+        "m": month,
+        "i": items.iter().map(item).collect::<Vec<_>>(),
+    })
+}
+
+/// What the script answers to `order`; `None` if that is nothing that it says.
+pub(super) fn answer(order: &Order, value: &Value) -> Option<Answer> {
+    let numbers: Option<Vec<i64>> = value.list()?.iter().map(Value::number).collect();
+    let numbers = numbers?;
+    let [status, now, output, items @ ..] = numbers.as_slice() else { return None };
+    if *status == -1 {
+        return Some(Answer::SayAnew);
+    }
+    let amount = |number: i64| u64::try_from(number).unwrap_or(0);
+    let item = |numbers: &[i64]| match numbers {
+        [granted, left, wait, lacks] => Some(ItemReply {
+            granted: amount(*granted),
+            left: amount(*left),
+            wait: Duration::from_millis(amount(*wait)),
+            is_lacking: *lacks == 1,
+        }),
+        _ => None,
+    };
+    let items: Option<Vec<_>> = items.chunks(4).map(item).collect();
+    let items = items?;
+    let expected: usize = order.entries.iter().map(|entry| entry.items.len()).sum();
+    (items.len() == expected).then(|| {
+        Answer::Reply(Reply {
+            is_granted: *status == 1,
+            output: amount(*output),
+            unix: Duration::from_millis(amount(*now)),
+            items,
+        })
+    })
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_has_the_name_that_servers_give_it() {
+        // `redis-cli script load 'return 1'`
+        assert_eq!(name("return 1"), "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+    }
+}

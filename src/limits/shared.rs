@@ -1,0 +1,261 @@
+//! Limits that several gateways share: what a request asks, and what it does while the store is away. The deciding is
+//! done in `tollgate_filters::request::quota::shared`, the carrying by a thread (`courier.rs`).
+//! Cost: none while slices have room; else one trip, under `limits.shared.timeout_ms`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::{mpsc, oneshot};
+use tollgate_filters::refusal::Refusal;
+use tollgate_filters::request::quota::shared::{
+    Begun, Grant, More, Names, Order, ScopeRef, Terms, begin, reserve_alone, restore,
+};
+use tollgate_filters::request::quota::{Clock, Demand, Denied, Holders, Lease, Used};
+
+use super::courier::Courier;
+use super::link::Dialer;
+use crate::config::settings;
+
+/// Orders that may wait for the thread. Whoever finds it full does as with the store away.
+const QUEUE: usize = 16_384;
+
+/// What a request asks of the thread.
+pub(super) struct Job {
+    pub(super) order: Order,
+    pub(super) reply: oneshot::Sender<Grant>,
+}
+
+/// What the thread and requests both see.
+pub(super) struct Board {
+    pub(super) settings: settings::SharedLimits,
+    /// This gateway's name in the store: of this process, so that nothing of an earlier one is taken for its own.
+    pub(super) gateway: String,
+    pub(super) is_up: AtomicBool,
+    pub(super) trips: AtomicU64,
+    pub(super) errors: AtomicU64,
+    gateways: AtomicU64,
+    /// How far the store's clock is ahead, milliseconds.
+    ahead_ms: AtomicI64,
+    /// Scopes of which something is held or to be told.
+    scopes: Mutex<HashMap<Arc<str>, ScopeRef>>,
+    origin: Instant,
+    tried: Mutex<bool>,
+    first_try: Condvar,
+}
+
+/// Limits that several gateways share.
+pub struct SharedLimits {
+    board: Arc<Board>,
+    jobs: mpsc::Sender<Job>,
+    stop: Mutex<Option<(oneshot::Sender<()>, std::thread::JoinHandle<()>)>>,
+}
+
+impl std::fmt::Debug for SharedLimits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SharedLimits")
+    }
+}
+
+impl SharedLimits {
+    /// Starts the thread. `origin` is that of every time passed to the filters.
+    ///
+    /// # Errors
+    /// If there can be no thread, or the authorities for TLS cannot be read.
+    pub fn start(settings: &settings::SharedLimits, origin: Instant) -> Result<Self, String> {
+        let dialer = Dialer::new(settings.clone())?;
+        let mut name = [0; 8];
+        SystemRandom::new().fill(&mut name).map_err(|_| "the system gives no random numbers")?;
+        let board = Arc::new(Board {
+            settings: settings.clone(),
+            gateway: name.iter().map(|byte| format!("{byte:02x}")).collect(),
+            is_up: AtomicBool::new(false),
+            trips: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            gateways: AtomicU64::new(0),
+            ahead_ms: AtomicI64::new(0),
+            scopes: Mutex::default(),
+            origin,
+            tried: Mutex::new(false),
+            first_try: Condvar::new(),
+        });
+        let (jobs, received) = mpsc::channel(QUEUE);
+        let (stop, stopped) = oneshot::channel();
+        let courier = Courier::new(Arc::clone(&board), dialer, received, stopped);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let thread = std::thread::Builder::new()
+            .name("limits".to_owned())
+            .spawn(move || runtime.block_on(courier.run()))
+            .map_err(|error| error.to_string())?;
+        Ok(Self { board, jobs, stop: Mutex::new(Some((stop, thread))) })
+    }
+
+    /// Waits until the store has answered once or not, up to `patience`. Whether it has.
+    pub fn wait_for_first_try(&self, patience: Duration) -> bool {
+        let tried = self.board.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.board.first_try.wait_timeout_while(tried, patience, |tried| !*tried);
+        drop(waited);
+        self.is_up()
+    }
+
+    /// Gives everything back that is not in use, and ends the thread.
+    pub fn stop(&self) {
+        let held = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stop, thread)) = held {
+            let _ = stop.send(());
+            let _ = thread.join();
+        }
+    }
+
+    /// Whether the store answers.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.board.is_up.load(Ordering::Acquire)
+    }
+
+    /// How many gateways share the limits, as far as is known.
+    #[must_use]
+    pub fn gateways(&self) -> u64 {
+        self.board.gateways.load(Ordering::Relaxed).max(self.board.settings.gateways)
+    }
+
+    /// Commands to the store so far.
+    #[must_use]
+    pub fn trips(&self) -> u64 {
+        self.board.trips.load(Ordering::Relaxed)
+    }
+
+    /// Times that the store was away so far.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.board.errors.load(Ordering::Relaxed)
+    }
+
+    /// Takes what a request may come to out of every limit that it lies under.
+    ///
+    /// # Errors
+    /// [`Denied`]: a limit has no room, or the store is away and a limit wants to be refused then.
+    pub async fn reserve(
+        &self,
+        holders: Holders,
+        demand: Demand,
+        names: Names<'_>,
+    ) -> Result<Lease, Box<Denied>> {
+        let (clock, terms) = (self.board.clock(), self.terms());
+        let (mut holders, mut demand) = (holders, demand);
+        if self.is_up() {
+            match begin(holders, demand, clock, terms, names) {
+                Begun::Lease(lease) => return Ok(*lease),
+                Begun::Ask(ask, order) => match self.ask(order).await {
+                    Some(grant) => return ask.answered(grant),
+                    None => (holders, demand) = ask.unanswered(),
+                },
+            }
+        }
+        reserve_alone(holders, demand, self.board.clock(), terms, names, |scope| self.board.open(scope))
+    }
+
+    /// How many output tokens a stream that has come to `used` may come to before this is asked again.
+    ///
+    /// # Errors
+    /// The budget that has nothing left for it.
+    pub async fn more(&self, lease: &mut Lease, used: Used) -> Result<u64, Refusal> {
+        let clock = self.board.clock();
+        if self.is_up() && lease.is_from_store() {
+            match lease.more(used, clock) {
+                More::Allowed(tokens) => return Ok(tokens),
+                More::Ask(ask, order) => {
+                    if let Some(grant) = self.ask(order).await {
+                        return lease.more_answered(ask, grant);
+                    }
+                }
+            }
+        }
+        lease.more_alone(used, clock, self.terms())
+    }
+
+    /// Counts what was recorded before this gateway started.
+    pub fn restore(&self, holders: &Holders, tokens: u64, pico_eur: u64, names: Names<'_>) {
+        for scope in restore(holders, tokens, pico_eur, self.board.clock(), self.terms(), names) {
+            self.board.open(scope);
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        let settings = &self.board.settings;
+        Terms {
+            slice_percent: settings.slice_percent,
+            when_down: settings.when_down,
+            gateways: self.gateways(),
+        }
+    }
+
+    /// One trip; `None` if the store did not answer in time.
+    async fn ask(&self, order: Order) -> Option<Grant> {
+        for entry in &order.entries {
+            self.board.open(entry.scope.clone());
+        }
+        let (reply, answered) = oneshot::channel();
+        self.jobs.try_send(Job { order, reply }).ok()?;
+        tokio::time::timeout(self.board.settings.timeout, answered).await.ok()?.ok()
+    }
+}
+
+impl Board {
+    /// Time since the process started.
+    pub(super) fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// That, and the time of day by the store's clock.
+    pub(super) fn clock(&self) -> Clock {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let ahead = self.ahead_ms.load(Ordering::Relaxed);
+        let difference = Duration::from_millis(ahead.unsigned_abs());
+        let unix = if ahead < 0 { unix.saturating_sub(difference) } else { unix + difference };
+        Clock { now: self.now(), unix }
+    }
+
+    /// Notes what time the store has.
+    pub(super) fn note_time(&self, milliseconds: i64) {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let own = i64::try_from(unix.as_millis()).unwrap_or(i64::MAX);
+        self.ahead_ms.store(milliseconds.saturating_sub(own), Ordering::Relaxed);
+    }
+
+    /// Notes how many gateways there are.
+    pub(super) fn note_gateways(&self, count: i64) {
+        self.gateways.store(u64::try_from(count).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Notes that it was tried whether the store is there.
+    pub(super) fn note_try(&self) {
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.first_try.notify_all();
+    }
+
+    /// Scopes of which there may be something to tell.
+    pub(super) fn scopes(&self) -> Vec<ScopeRef> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Forgets a scope of which nothing is held.
+    pub(super) fn close(&self, scope: &ScopeRef) {
+        // Under this lock, so that no request opens it meanwhile and finds itself forgotten.
+        let mut scopes = self.lock();
+        if scope.close() {
+            scopes.remove(scope.name());
+        }
+    }
+
+    fn open(&self, scope: ScopeRef) {
+        self.lock().entry(Arc::clone(scope.name())).or_insert(scope);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, ScopeRef>> {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
