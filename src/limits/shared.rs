@@ -11,7 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::quota::shared::{
-    Begun, Grant, More, Names, Order, ScopeRef, Terms, begin, reserve_alone, restore,
+    Begun, EXPIRY, Grant, More, Names, Order, ScopeRef, Terms, begin, reserve_alone, restore,
 };
 use tollgate_filters::request::quota::{Clock, Demand, Denied, Holders, Lease, Used};
 
@@ -36,7 +36,8 @@ pub(super) struct Board {
     pub(super) is_up: AtomicBool,
     pub(super) trips: AtomicU64,
     pub(super) errors: AtomicU64,
-    gateways: AtomicU64,
+    /// How many there are, and since when none has been missing.
+    gateways: Mutex<(u64, Duration)>,
     /// How far the store's clock is ahead, milliseconds.
     ahead_ms: AtomicI64,
     /// Scopes of which something is held or to be told.
@@ -74,7 +75,7 @@ impl SharedLimits {
             is_up: AtomicBool::new(false),
             trips: AtomicU64::new(0),
             errors: AtomicU64::new(0),
-            gateways: AtomicU64::new(0),
+            gateways: Mutex::default(),
             ahead_ms: AtomicI64::new(0),
             scopes: Mutex::default(),
             origin,
@@ -119,7 +120,8 @@ impl SharedLimits {
     /// How many gateways share the limits, as far as is known.
     #[must_use]
     pub fn gateways(&self) -> u64 {
-        self.board.gateways.load(Ordering::Relaxed).max(self.board.settings.gateways)
+        let known = self.board.gateways.lock().unwrap_or_else(PoisonError::into_inner).0;
+        known.max(self.board.settings.gateways)
     }
 
     /// Commands to the store so far.
@@ -226,9 +228,14 @@ impl Board {
         self.ahead_ms.store(milliseconds.saturating_sub(own), Ordering::Relaxed);
     }
 
-    /// Notes how many gateways there are.
+    /// Notes how many gateways there are. One that is missing counts for a while: a store that was started anew has not
+    /// heard of all, and their parts must not grow by that.
     pub(super) fn note_gateways(&self, count: i64) {
-        self.gateways.store(u64::try_from(count).unwrap_or(0), Ordering::Relaxed);
+        let (count, now) = (u64::try_from(count).unwrap_or(0), self.now());
+        let mut known = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        if count >= known.0 || now.saturating_sub(known.1) > EXPIRY {
+            *known = (count, now);
+        }
     }
 
     /// Notes that it was tried whether the store is there.

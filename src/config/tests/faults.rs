@@ -316,6 +316,55 @@ fn stores() {
 }
 
 #[test]
+fn stores_of_shared_limits() {
+    const URL: &str = "expected a URL such as redis://host:6379/0 or rediss://host:6379, without user and password, found \
+                       something else, which is not shown because it may be secret";
+    let table: [(&str, &[&str]); 8] = [
+        ("store: 'redis://u:hunter2@h'", &[&format!(":5: limits.store: {URL}")]),
+        ("store: [redis://h, 'redis://']", &[&format!(":5: limits.store[1]: {URL}")]),
+        ("store: redis://h:0", &[&format!(":5: limits.store: {URL}")]),
+        ("store: []", &[":5: limits.store: expected at least one server, found none"]),
+        (
+            "store: [redis://a, rediss://b, redis://c/1]",
+            &[
+                ":5: limits.store[1]: expected the scheme and the database of the first server, found others",
+                ":5: limits.store[2]: expected the scheme and the database of the first server, found others",
+            ],
+        ),
+        (
+            "shared: {slice_percent: 51, timeout_ms: 0, when_down: maybe, gateways: 0}",
+            &[
+                ":5: limits.shared.slice_percent: expected a whole number of at most 50, found 51",
+                ":5: limits.shared.timeout_ms: expected a whole number of at least 1, found 0",
+                ":5: limits.shared.when_down: expected one of open, closed, found the text \"maybe\"",
+                ":5: limits.shared.gateways: expected a whole number of at least 1, found 0",
+            ],
+        ),
+        (
+            "shared: {password: hunter2}",
+            &[
+                ":5: limits.shared.password: expected env:NAME, file:PATH or credential:NAME (secrets are not written \
+                 here), found something else, which is not shown because it may be secret",
+            ],
+        ),
+        (
+            "shared: {user: env:PEPPER}",
+            &[":5: limits.shared.user: expected `password` beside it, found none"],
+        ),
+    ];
+    for (limits, expected) in table {
+        check("tollgate.yaml", &[(&gateway(&format!("limits:\n  {limits}\n")), expected)]);
+    }
+    check(
+        "tiers.yaml",
+        &[(
+            "tiers:\n  - {name: t, when_store_down: shut}\n",
+            &[":2: tiers[0].when_store_down: expected one of open, closed, found the text \"shut\""],
+        )],
+    );
+}
+
+#[test]
 fn admin_tokens_and_webhooks() {
     let tokens = "admin:\n  tokens:\n    - {name: a, role: operator, token: env:PEPPER}\n    \
                   - {name: a, role: root, token: env:PEPPER}\n    - {name: b, role: read-only, token: env:PEPPER}\n    \

@@ -187,6 +187,36 @@ fn a_store_elsewhere_is_reached_over_tls_and_its_password_is_not_shown() {
 }
 
 #[test]
+fn limits_are_shared_where_a_store_is_named() {
+    use tollgate_filters::request::quota::WhenDown;
+    let load = |limits: &str| {
+        let text = format!(
+            "listeners: [{{address: '127.0.0.1:0', cleartext: true}}]\nauth: {{pepper: env:PEPPER}}\n\
+             limits: {{{limits}}}\n"
+        );
+        Dir::small(&[("tollgate.yaml", &text), ("secrets/limits", "hunter2\n")]).good()
+    };
+    assert_eq!(load("store: memory, shared: {password: env:PEPPER}").limits.shared, None);
+    let settings = load("store: 'redis://h', shared: {password: file:secrets/limits}");
+    for shown in [format!("{settings:?}"), render(&settings)] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    let shared = settings.limits.shared.expect("a store is named");
+    assert_eq!((shared.slice_percent, shared.gateways, shared.when_down), (5, 1, WhenDown::Open));
+    assert_eq!(shared.timeout, Duration::from_millis(50));
+    assert_eq!((shared.servers, shared.database, shared.is_tls), (vec![("h".to_owned(), 6379)], 0, false));
+    let sentinels = load("store: ['rediss://a/2', 'rediss://[::1]:5/2'], shared: {sentinel_master: m}");
+    let shared = sentinels.limits.shared.expect("stores are named");
+    assert_eq!(shared.servers, [("a".to_owned(), 26_379), ("::1".to_owned(), 5)]);
+    assert_eq!((shared.database, shared.is_tls, shared.sentinel_master.as_deref()), (2, true, Some("m")));
+    let tiers =
+        "tiers: [{name: t, requests_per_minute: 1, when_store_down: closed, per_key: {max_in_flight: 1}}]";
+    let tier = &Dir::small(&[("tiers.yaml", tiers)]).good().tiers[0];
+    assert_eq!(tier.plan.limits.says_when_down(), Some(WhenDown::Closed));
+    assert_eq!(tier.key_plan.limits.says_when_down(), None);
+}
+
+#[test]
 fn keys_are_known_by_hash_or_by_secret() {
     // python3 -c 'import hmac; print(hmac.new(b"pepper-of-a-test", b"tg_demo_secret", "sha256").hexdigest())'
     let hash = "abd34600095d7cca41ecc9375c32af5578be7a863e5b252781ee5becba2a0949";
