@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod aborts;
 mod activation;
 mod admin;
 mod auth;
