@@ -1,9 +1,10 @@
 //! Carries orders to the store and grants back: one thread, one connection, commands one behind the other. Beside what
 //! requests ask it tells every 50 ms what has changed, and twice a second that this gateway is there.
 //!
-//! An answer that takes longer than `limits.shared.timeout_ms` ends the connection, and with it the waiting of all: what
+//! A store that answers nothing for `limits.shared.timeout_ms` ends the connection, and with it the waiting of all: what
 //! was on its way may have happened or not. Each connection therefore has an epoch of its own and begins with saying in
-//! whole what is held; what the store reads later out of an older one it ignores.
+//! whole what is held; what the store reads later out of an older one it ignores. Orders that were made before that are
+//! not sent after it: what they tell has been said already.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
-use tollgate_filters::request::quota::shared::{EXPIRY, Entry, Grant, Order};
+use tollgate_filters::request::quota::shared::{EXPIRY, Entry, Grant, Order, ScopeRef};
 
 use super::link::{Dialer, Link};
 use super::resp::{self, Value};
@@ -28,6 +29,8 @@ const BEAT_EVERY: Duration = Duration::from_millis(500);
 const CONNECT: Duration = Duration::from_secs(1);
 /// The wait before connecting again.
 const RETRY: Duration = Duration::from_millis(100);
+/// Commands of our own that are under way at a time: what requests ask stands behind no more than these.
+const AHEAD: usize = 64;
 /// How long a stop waits for the store to take back what is held.
 const LEAVE: Duration = Duration::from_millis(500);
 
@@ -64,9 +67,22 @@ enum Awaited {
 /// What is under way on one connection.
 struct Traffic {
     out: BytesMut,
-    awaited: VecDeque<(Awaited, Instant)>,
-    /// Replies until the store knows what is held.
-    greetings: usize,
+    awaited: VecDeque<Awaited>,
+    /// When the store last answered, or was asked something after it had answered all.
+    moved: Instant,
+    /// Scopes that are to be told about.
+    to_tell: Vec<ScopeRef>,
+    /// Until the store knows what is held, each is told about in whole.
+    is_greeting: bool,
+}
+
+impl Traffic {
+    fn push(&mut self, awaited: Awaited) {
+        if self.awaited.is_empty() {
+            self.moved = Instant::now();
+        }
+        self.awaited.push_back(awaited);
+    }
 }
 
 impl Courier {
@@ -123,10 +139,15 @@ impl Courier {
 
     async fn serve(&mut self, link: Link) -> End {
         self.epoch += 1;
-        let mut traffic = Traffic { out: BytesMut::new(), awaited: VecDeque::new(), greetings: 0 };
+        self.board.begin_epoch(self.epoch);
+        let mut traffic = Traffic {
+            out: BytesMut::new(),
+            awaited: VecDeque::new(),
+            moved: Instant::now(),
+            to_tell: self.board.scopes(),
+            is_greeting: true,
+        };
         self.beat(&mut traffic, false);
-        self.tell(&mut traffic, true, Duration::ZERO);
-        traffic.greetings = traffic.awaited.len();
         let (mut reader, mut writer) = tokio::io::split(link.stream);
         let mut input = BytesMut::new();
         let (mut tell, mut beat) = (tokio::time::interval(TELL_EVERY), tokio::time::interval(BEAT_EVERY));
@@ -134,16 +155,14 @@ impl Courier {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_unflushed = false;
         loop {
+            self.tell(&mut traffic, Duration::ZERO);
             tokio::select! {
                 job = self.jobs.recv() => {
-                    if job.is_none() {
-                        return End::Stop;
+                    let Some(Job { order, reply, epoch }) = job else { return End::Stop };
+                    if epoch != self.epoch {
+                        return End::Anew;
                     }
-                    let mut next = job;
-                    while let Some(Job { order, reply }) = next {
-                        self.order(&mut traffic, order, Some(reply));
-                        next = self.jobs.try_recv().ok();
-                    }
+                    self.order(&mut traffic, order, Some(reply));
                 }
                 read = reader.read_buf(&mut input) => {
                     match read {
@@ -164,23 +183,28 @@ impl Courier {
                 }
                 _ = tell.tick() => {
                     let patience = self.board.settings.timeout;
-                    if traffic.awaited.front().is_some_and(|(_, sent)| sent.elapsed() > patience) {
+                    if !traffic.awaited.is_empty() && traffic.moved.elapsed() > patience {
                         return End::Away(format!("no answer within {patience:?}"));
                     }
-                    if traffic.greetings == 0 {
-                        self.tell(&mut traffic, false, Duration::ZERO);
+                    if self.board.is_lost.load(Ordering::Relaxed) {
+                        return End::Anew;
+                    }
+                    if !traffic.is_greeting && traffic.to_tell.is_empty() {
+                        traffic.to_tell = self.board.scopes();
                     }
                 }
                 _ = beat.tick() => self.beat(&mut traffic, false),
                 _ = &mut self.stop => {
                     // All that lies ready goes back, as if nobody had wanted it for long.
-                    self.tell(&mut traffic, false, Duration::from_secs(3600));
-                    self.beat(&mut traffic, true);
+                    traffic.to_tell = self.board.scopes();
                     let leave = async {
-                        writer.write_all_buf(&mut traffic.out).await?;
-                        writer.flush().await?;
-                        while !traffic.awaited.is_empty() && reader.read_buf(&mut input).await? > 0 {
-                            if self.replies(&mut traffic, &mut input).is_err() {
+                        self.beat(&mut traffic, true);
+                        while !traffic.awaited.is_empty() {
+                            self.tell(&mut traffic, Duration::from_secs(3600));
+                            writer.write_all_buf(&mut traffic.out).await?;
+                            writer.flush().await?;
+                            let read = reader.read_buf(&mut input).await?;
+                            if read == 0 || self.replies(&mut traffic, &mut input).is_err() {
                                 break;
                             }
                         }
@@ -197,7 +221,8 @@ impl Courier {
     fn replies(&mut self, traffic: &mut Traffic, input: &mut BytesMut) -> Result<(), End> {
         while let Some(value) = resp::reply(input).map_err(End::Away)? {
             let unasked = || End::Away("a reply that nothing was asked for".to_owned());
-            let (awaited, _) = traffic.awaited.pop_front().ok_or_else(unasked)?;
+            let awaited = traffic.awaited.pop_front().ok_or_else(unasked)?;
+            traffic.moved = Instant::now();
             if let Value::Error(error) = value {
                 return Err(End::Away(error));
             }
@@ -227,11 +252,9 @@ impl Courier {
                     }
                 },
             }
-            if traffic.greetings > 0 {
-                traffic.greetings -= 1;
-                if traffic.greetings == 0 {
-                    self.begin();
-                }
+            if traffic.is_greeting && traffic.to_tell.is_empty() && traffic.awaited.is_empty() {
+                traffic.is_greeting = false;
+                self.begin();
             }
         }
         Ok(())
@@ -254,15 +277,20 @@ impl Courier {
         words.push(arguments.as_bytes());
         resp::command(&mut traffic.out, &words);
         self.board.trips.fetch_add(1, Ordering::Relaxed);
-        traffic.awaited.push_back((Awaited::Order(order, reply), Instant::now()));
+        traffic.push(Awaited::Order(order, reply));
     }
 
-    /// Tells about every scope of which there is something to tell, `later` than now.
-    fn tell(&mut self, traffic: &mut Traffic, is_whole: bool, later: Duration) {
+    /// Tells about the next scopes of which there is something to tell, `later` than now.
+    fn tell(&mut self, traffic: &mut Traffic, later: Duration) {
+        if traffic.to_tell.is_empty() {
+            return;
+        }
         let mut clock = self.board.clock();
         clock.now += later;
-        for scope in self.board.scopes() {
-            if let Some(tell) = scope.tell(clock, is_whole) {
+        while traffic.awaited.len() < AHEAD
+            && let Some(scope) = traffic.to_tell.pop()
+        {
+            if let Some(tell) = scope.tell(clock, traffic.is_greeting) {
                 let entries = vec![Entry { scope, tell, items: Vec::new() }];
                 self.order(traffic, Order { entries, output: 0, least_output: 0 }, None);
             }
@@ -283,7 +311,7 @@ impl Courier {
         ];
         resp::command(&mut traffic.out, &words);
         self.board.trips.fetch_add(1, Ordering::Relaxed);
-        traffic.awaited.push_back((Awaited::Beat, Instant::now()));
+        traffic.push(Awaited::Beat);
     }
 }
 

@@ -26,6 +26,8 @@ const QUEUE: usize = 16_384;
 pub(super) struct Job {
     pub(super) order: Order,
     pub(super) reply: oneshot::Sender<Grant>,
+    /// The connection that it was made for.
+    pub(super) epoch: u64,
 }
 
 /// What the thread and requests both see.
@@ -34,6 +36,10 @@ pub(super) struct Board {
     /// This gateway's name in the store: of this process, so that nothing of an earlier one is taken for its own.
     pub(super) gateway: String,
     pub(super) is_up: AtomicBool,
+    /// Counts the connections.
+    epoch: AtomicU64,
+    /// Whether an order was made and not sent: what it told has to be said again.
+    pub(super) is_lost: AtomicBool,
     pub(super) trips: AtomicU64,
     pub(super) errors: AtomicU64,
     /// How many there are, and since when none has been missing.
@@ -73,6 +79,8 @@ impl SharedLimits {
             settings: settings.clone(),
             gateway: name.iter().map(|byte| format!("{byte:02x}")).collect(),
             is_up: AtomicBool::new(false),
+            epoch: AtomicU64::new(0),
+            is_lost: AtomicBool::new(false),
             trips: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             gateways: Mutex::default(),
@@ -148,10 +156,10 @@ impl SharedLimits {
     ) -> Result<Lease, Box<Denied>> {
         let (clock, terms) = (self.board.clock(), self.terms());
         let (mut holders, mut demand) = (holders, demand);
-        if self.is_up() {
+        if let Some(epoch) = self.board.epoch() {
             match begin(holders, demand, clock, terms, names) {
                 Begun::Lease(lease) => return Ok(*lease),
-                Begun::Ask(ask, order) => match self.ask(order).await {
+                Begun::Ask(ask, order) => match self.ask(order, epoch).await {
                     Some(grant) => return ask.answered(grant),
                     None => (holders, demand) = ask.unanswered(),
                 },
@@ -166,12 +174,12 @@ impl SharedLimits {
     /// The budget that has nothing left for it.
     pub async fn more(&self, lease: &mut Lease, used: Used) -> Result<u64, Refusal> {
         let clock = self.board.clock();
-        if self.is_up() && lease.is_from_store() {
+        if let Some(epoch) = self.board.epoch().filter(|_| lease.is_from_store()) {
             match lease.more(used, clock) {
                 More::Allowed(tokens) => return Ok(tokens),
                 More::Ask(ask, order) => {
-                    if let Some(grant) = self.ask(order).await {
-                        return lease.more_answered(ask, grant);
+                    if let Some(grant) = self.ask(order, epoch).await {
+                        return lease.more_answered(*ask, grant);
                     }
                 }
             }
@@ -196,12 +204,15 @@ impl SharedLimits {
     }
 
     /// One trip; `None` if the store did not answer in time.
-    async fn ask(&self, order: Order) -> Option<Grant> {
+    async fn ask(&self, order: Order, epoch: u64) -> Option<Grant> {
         for entry in &order.entries {
             self.board.open(entry.scope.clone());
         }
         let (reply, answered) = oneshot::channel();
-        self.jobs.try_send(Job { order, reply }).ok()?;
+        if self.jobs.try_send(Job { order, reply, epoch }).is_err() {
+            self.board.is_lost.store(true, Ordering::Relaxed);
+            return None;
+        }
         tokio::time::timeout(self.board.settings.timeout, answered).await.ok()?.ok()
     }
 }
@@ -219,6 +230,19 @@ impl Board {
         let difference = Duration::from_millis(ahead.unsigned_abs());
         let unix = if ahead < 0 { unix.saturating_sub(difference) } else { unix + difference };
         Clock { now: self.now(), unix }
+    }
+
+    /// The connection that requests may ask on, if there is one.
+    fn epoch(&self) -> Option<u64> {
+        // In this order: one that is read while the store is being told anew is not taken for the one after.
+        let epoch = self.epoch.load(Ordering::Acquire);
+        self.is_up.load(Ordering::Acquire).then_some(epoch)
+    }
+
+    /// Notes that what is held is about to be said in whole.
+    pub(super) fn begin_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
+        self.is_lost.store(false, Ordering::Relaxed);
     }
 
     /// Notes what time the store has.

@@ -36,7 +36,7 @@ fn plans(count: usize) -> Vec<Plan> {
     let mut dice = Dice::new(20_261_129);
     let plan = |number: usize| {
         let words = 1 + dice.below(24);
-        Plan { words, cut: (number % 2 == 0).then(|| dice.below(words)) }
+        Plan { words, cut: number.is_multiple_of(2).then(|| dice.below(words)) }
     };
     (0..count).map(plan).collect()
 }

@@ -25,8 +25,8 @@ section! {
         sentinel_password: Maybe<SecretWord> = absent "no password";
         /// What part of a limit a gateway takes ahead, so that it need not ask for each request.
         slice_percent: Whole<1, 50> = "5";
-        /// How long a request waits for the store. Once one answer took longer, no request waits until the store answers
-        /// again.
+        /// How long a request waits for the store. A store that answers nothing for as long is away, and no request waits
+        /// until it answers again.
         timeout_ms: Whole<1, 10_000> = "50";
         /// What happens to requests while the store is away: `open` lets them go on, each gateway with its part of the
         /// limit; `closed` refuses them with 503. Tiers may say otherwise.

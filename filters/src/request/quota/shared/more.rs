@@ -18,7 +18,7 @@ pub enum More {
     /// To so many output tokens in all.
     Allowed(u64),
     /// The store has to be asked.
-    Ask(MoreAsk, Order),
+    Ask(Box<MoreAsk>, Order),
 }
 
 /// A stream that asks the store.
@@ -129,7 +129,8 @@ impl Lease {
             }
         });
         let order = Order { entries, output: STEP, least_output: 1 };
-        More::Ask(MoreAsk { aside: Aside { clock: now, parts, is_over: false }, step }, order)
+        let aside = Aside { clock: now, parts, is_over: false };
+        More::Ask(Box::new(MoreAsk { aside, step }), order)
     }
 
     /// The same, once the store has answered.

@@ -1,6 +1,7 @@
 //! Gateways against a store in a few lines of Rust, which does what src/limits/limits.lua does.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -28,14 +29,17 @@ fn demand(input: u64, output: u64) -> Demand {
     Demand { input, output, is_open: false, price: Price { input: 1000, output: 1000 } }
 }
 
+/// What a gateway holds: requests at a time, and of each budget its period, what was charged, what is outstanding.
+type Held = (i64, [(u64, i64, i64); 2]);
+
 /// One scope as the store has it.
 #[derive(Default)]
 struct Scope {
     levels: [(f64, u64); 4],
     in_flight: i64,
     budgets: [(u64, i64); 2],
-    /// What each gateway holds: requests at a time, and of each budget its period, what was charged, what is outstanding.
-    held: HashMap<usize, (i64, [(u64, i64, i64); 2])>,
+    /// By gateway.
+    held: HashMap<usize, Held>,
 }
 
 #[derive(Default)]
@@ -260,7 +264,7 @@ fn a_stream_takes_more_of_the_store() {
             More::Allowed(tokens) => Ok(tokens),
             More::Ask(ask, order) => {
                 let reply = store.answer(0, &order, at(1));
-                lease.more_answered(ask, Grant::new(order, reply, at(1).now))
+                lease.more_answered(*ask, Grant::new(order, reply, at(1).now))
             }
         };
         match allowed {
