@@ -48,7 +48,7 @@ static ALLOCATOR: Counting = Counting;
 fn main() {
     let every = Measure::ALL
         .into_iter()
-        .fold(Limits::default(), |limits, measure| limits.with(measure, Some(1_000_000_000_000)));
+        .fold(Limits::default(), |limits, measure| limits.with(measure, Some(1_000_000_000_000_000_000)));
     let rules = vec![Rule { pattern: "big:*".into(), limits: every }];
     let plan = Arc::new(Plan { limits: every, rules });
     let rule = plan.rule_for("big:70b");
