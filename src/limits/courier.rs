@@ -25,8 +25,6 @@ use super::shared::{Board, Job};
 const TELL_EVERY: Duration = Duration::from_millis(50);
 /// How often the store hears that this gateway is there; also how soon a store that is away is noticed without requests.
 const BEAT_EVERY: Duration = Duration::from_millis(500);
-/// Connecting, TLS and log-in.
-const CONNECT: Duration = Duration::from_secs(1);
 /// The wait before connecting again.
 const RETRY: Duration = Duration::from_millis(100);
 /// Commands of our own that are under way at a time: what requests ask stands behind no more than these.
@@ -54,7 +52,7 @@ enum End {
     Stop,
     /// It broke, or the store was too slow or refused.
     Away(String),
-    /// The store does not know what this gateway holds.
+    /// The store does not know what this gateway holds, or has not been told all of it.
     Anew,
 }
 
@@ -100,19 +98,18 @@ impl Courier {
     pub(super) async fn run(mut self) {
         loop {
             let connected = tokio::select! {
-                connected = tokio::time::timeout(CONNECT, self.dialer.connect()) => connected,
+                connected = self.dialer.connect() => connected,
                 _ = &mut self.stop => return,
             };
             let end = match connected {
-                Ok(Ok(link)) => self.serve(link).await,
-                Ok(Err(error)) => End::Away(error),
-                Err(_) => End::Away(format!("no connection within {CONNECT:?}")),
+                Ok(link) => self.serve(link).await,
+                Err(error) => End::Away(error),
             };
             self.board.is_up.store(false, Ordering::Release);
             let wait = match end {
                 End::Stop => return,
                 End::Anew => {
-                    log::warn!("limits: the store does not know what this gateway holds; it is told again");
+                    log::warn!("limits: the store is told anew what this gateway holds");
                     Duration::ZERO
                 }
                 End::Away(error) => {

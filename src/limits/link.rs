@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::ClientConfig;
@@ -14,6 +15,10 @@ use tokio_rustls::TlsConnector;
 use super::resp::{self, Value};
 use super::script;
 use crate::config::settings::{Secret, SharedLimits};
+
+/// Finding one server, connecting, TLS and log-in. Each has its time: one that does not answer must not keep the gateway
+/// from those behind it.
+const CONNECT: Duration = Duration::from_secs(1);
 
 /// Either kind of connection.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send {}
@@ -50,19 +55,24 @@ impl Dialer {
     pub(super) async fn connect(&self) -> Result<Link, String> {
         let mut faults = Vec::new();
         for (host, port) in &self.settings.servers {
-            let tried = match &self.settings.sentinel_master {
-                None => self.to_store(host, *port).await,
-                Some(master) => match self.ask_sentinel(host, *port, master).await {
-                    Ok((host, port)) => self.to_store(&host, port).await,
-                    Err(error) => Err(error),
-                },
-            };
-            match tried {
-                Ok(link) => return Ok(link),
-                Err(error) => faults.push(format!("{host}:{port}: {error}")),
+            match tokio::time::timeout(CONNECT, self.by(host, *port)).await {
+                Ok(Ok(link)) => return Ok(link),
+                Ok(Err(error)) => faults.push(format!("{host}:{port}: {error}")),
+                Err(_) => faults.push(format!("{host}:{port}: no connection within {CONNECT:?}")),
             }
         }
         Err(faults.join("; "))
+    }
+
+    /// A connection to this server, or to the one that it names where it is a Sentinel.
+    async fn by(&self, host: &str, port: u16) -> Result<Link, String> {
+        match &self.settings.sentinel_master {
+            None => self.to_store(host, port).await,
+            Some(master) => {
+                let (host, port) = self.ask_sentinel(host, port, master).await?;
+                self.to_store(&host, port).await
+            }
+        }
     }
 
     async fn to_store(&self, host: &str, port: u16) -> Result<Link, String> {

@@ -182,6 +182,13 @@ impl Gateway {
         }
     }
 
+    /// A request that is served while the store is away.
+    fn reserve_alone(&mut self, demand: Demand, clock: Clock) -> Option<Lease> {
+        let holders = [Some(self.holder.clone()), None];
+        let scope = &mut self.scope;
+        reserve_alone(holders, demand, clock, TERMS, NAMES, |opened| *scope = Some(opened)).ok()
+    }
+
     /// A request whose answer is lost on the way.
     fn reserve_in_vain(&mut self, store: &mut Store, demand: Demand, clock: Clock) {
         if let Begun::Ask(ask, order) = begin([Some(self.holder.clone()), None], demand, clock, TERMS, NAMES)
@@ -319,68 +326,92 @@ proptest! {
     /// Whatever gateways do, in whatever order, with answers lost on the way: what they let through keeps the bound, and
     /// once all is over the store has exactly what was used.
     #[test]
-    fn no_interleaving_goes_beyond_the_bound(
-        limit in 20u64..2_000,
-        steps in proptest::collection::vec(
-            (0usize..4, 0u64..400, 0u64..120, 0u64..120, 0usize..12, 0u8..16), 1..160),
-    ) {
-        let day = limit * 3;
-        let plan = plan(&[
-            (Measure::Tokens, limit), (Measure::Requests, limit), (Measure::InFlight, 5), (Measure::Day, day),
-        ]);
-        let mut store = Store::default();
-        let mut gateways: Vec<_> = (0..4).map(|number| Gateway::new(number, &plan)).collect();
-        let mut leases: Vec<(Lease, u64, u64)> = Vec::new();
-        // When each request reserved what it later used.
-        let mut spendings: Vec<(u64, u64)> = Vec::new();
-        let (mut now, mut charged) = (0, 0u64);
-        for (gateway, wait, input, output, end, kind) in steps {
-            now += wait;
-            let gateway = &mut gateways[gateway];
-            let asked = demand(input, output);
-            match kind {
-                0 => gateway.reserve_in_vain(&mut store, asked, at(now)),
-                1 => gateway.tell(&mut store, at(now), true),
-                2 | 3 => gateway.tell(&mut store, at(now), false),
-                _ => if let Ok(lease) = gateway.reserve(&mut store, asked, at(now)) {
-                    leases.push((lease, (input + output).min(limit), now));
-                },
+    fn no_interleaving_goes_beyond_the_bound(limit in 20u64..2_000, steps in steps()) {
+        play(limit, &steps, false)?;
+    }
+
+    /// The same with requests that are served while the store is away. More passes then, and it is all accounted for.
+    #[test]
+    fn what_passed_without_the_store_is_accounted_for(limit in 20u64..2_000, steps in steps()) {
+        play(limit, &steps, true)?;
+    }
+}
+
+/// Which gateway, milliseconds since the step before, input, output, which request ends, and what is done.
+type Step = (usize, u64, u64, u64, usize, u8);
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    proptest::collection::vec((0usize..4, 0u64..400, 0u64..120, 0u64..120, 0usize..12, 0u8..16), 1..160)
+}
+
+/// Plays the steps with four gateways; some requests are served without the store where it `goes_away`.
+fn play(limit: u64, steps: &[Step], goes_away: bool) -> Result<(), TestCaseError> {
+    let day = limit * 3;
+    let measures =
+        [(Measure::Tokens, limit), (Measure::Requests, limit), (Measure::InFlight, 5), (Measure::Day, day)];
+    let plan = plan(&measures);
+    let mut store = Store::default();
+    let mut gateways: Vec<_> = (0..4).map(|number| Gateway::new(number, &plan)).collect();
+    let mut leases: Vec<(Lease, u64, u64)> = Vec::new();
+    // When each request reserved what it later used.
+    let mut spendings: Vec<(u64, u64)> = Vec::new();
+    let (mut now, mut charged) = (0, 0u64);
+    for (gateway, wait, input, output, end, kind) in steps.iter().copied() {
+        now += wait;
+        let gateway = &mut gateways[gateway];
+        let asked = demand(input, output);
+        let most = (input + output).min(limit);
+        match kind {
+            0 => gateway.reserve_in_vain(&mut store, asked, at(now)),
+            1 => gateway.tell(&mut store, at(now), true),
+            2 | 3 => gateway.tell(&mut store, at(now), false),
+            4 | 5 if goes_away => {
+                leases.extend(gateway.reserve_alone(asked, at(now)).map(|lease| (lease, most, now)));
             }
-            if end < leases.len() {
-                let (mut lease, most, reserved) = leases.swap_remove(end);
-                let spent = most / 2;
-                lease.charge(Used { input: spent, output: 0, pico_eur: 0 }, at(now).now);
-                charged += spent;
-                spendings.push((reserved, spent));
-            }
+            _ => leases.extend(gateway.reserve(&mut store, asked, at(now)).map(|lease| (lease, most, now))),
+        }
+        if end < leases.len() {
+            let (mut lease, most, reserved) = leases.swap_remove(end);
+            let spent = most / 2;
+            lease.charge(Used { input: spent, output: 0, pico_eur: 0 }, at(now).now);
+            charged += spent;
+            spendings.push((reserved, spent));
+        }
+        if !goes_away {
             prop_assert!(leases.len() <= 5, "in flight {}", leases.len());
             let reserved: u64 = leases.iter().map(|(_, most, _)| most).sum();
             prop_assert!(charged + reserved <= day, "{} + {} of the day's {}", charged, reserved, day);
         }
-        drop(leases);
-        for (begin, _) in &spendings {
-            for (end, _) in spendings.iter().filter(|(end, _)| end >= begin) {
-                let within = spendings.iter().filter(|(time, _)| (begin..=end).contains(&time));
-                let spent: u64 = within.map(|(_, spent)| spent).sum();
-                let (span, slices) = (end - begin, 4 * (limit * 5 / 100));
-                // A full window, what flows back, a slice for each gateway, and one for rounding.
-                let bound = limit + limit * span / 60_000 + slices + 1;
-                prop_assert!(spent <= bound, "{} of {} in {} ms", spent, bound, span);
-            }
-        }
-        for later in [1_000, 2_100, 4_200] {
-            for gateway in &mut gateways {
-                gateway.tell(&mut store, at(now + later), false);
-            }
-        }
-        if let Some(scope) = store.scopes.values().next() {
-            prop_assert_eq!(scope.in_flight, 0);
-            prop_assert_eq!(scope.budgets[0].1, charged as i64);
-        }
-        for gateway in &gateways {
-            if let Some(scope) = &gateway.scope {
-                prop_assert!(scope.close());
-            }
+    }
+    drop(leases);
+    if !goes_away {
+        within_bound(limit, &spendings)?;
+    }
+    for later in [1_000, 2_100, 4_200] {
+        for gateway in &mut gateways {
+            gateway.tell(&mut store, at(now + later), false);
         }
     }
+    if let Some(scope) = store.scopes.values().next() {
+        prop_assert_eq!(scope.in_flight, 0);
+        prop_assert_eq!(scope.budgets[0].1, charged as i64);
+    }
+    for scope in gateways.iter().filter_map(|gateway| gateway.scope.as_ref()) {
+        prop_assert!(scope.close());
+    }
+    Ok(())
+}
+
+/// A full window, what flows back, a slice for each gateway, and one for rounding: in every span.
+fn within_bound(limit: u64, spendings: &[(u64, u64)]) -> Result<(), TestCaseError> {
+    for (begin, _) in spendings {
+        for (end, _) in spendings.iter().filter(|(end, _)| end >= begin) {
+            let within = spendings.iter().filter(|(time, _)| (begin..=end).contains(&time));
+            let spent: u64 = within.map(|(_, spent)| spent).sum();
+            let (span, slices) = (end - begin, 4 * (limit * 5 / 100));
+            let bound = limit + limit * span / 60_000 + slices + 1;
+            prop_assert!(spent <= bound, "{} of {} in {} ms", spent, bound, span);
+        }
+    }
+    Ok(())
 }
