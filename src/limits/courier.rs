@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
-use tollgate_filters::request::quota::shared::{EXPIRY, Entry, Grant, Order, ScopeRef};
+use tollgate_filters::request::quota::shared::{EXPIRY, Entry, Grant, Order, Reply, ScopeRef};
 
 use super::link::{Dialer, Link};
 use super::resp::{self, Value};
@@ -29,6 +29,9 @@ const BEAT_EVERY: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(100);
 /// Commands of our own that are under way at a time: what requests ask stands behind no more than these.
 const AHEAD: usize = 64;
+/// What requests ask that is under way at a time. The rest waits here, and is answered here where the store has just
+/// refused as much: a flood of requests that have no room is not passed on to the store.
+const WINDOW: usize = 16;
 /// How long a stop waits for the store to take back what is held.
 const LEAVE: Duration = Duration::from_millis(500);
 
@@ -68,6 +71,9 @@ struct Traffic {
     awaited: VecDeque<Awaited>,
     /// When the store last answered, or was asked something after it had answered all.
     moved: Instant,
+    /// What requests ask that is not under way yet, and how much is.
+    waiting: VecDeque<Job>,
+    asked: usize,
     /// Scopes that are to be told about.
     to_tell: Vec<ScopeRef>,
     /// Until the store knows what is held, each is told about in whole.
@@ -141,6 +147,8 @@ impl Courier {
             out: BytesMut::new(),
             awaited: VecDeque::new(),
             moved: Instant::now(),
+            waiting: VecDeque::new(),
+            asked: 0,
             to_tell: self.board.scopes(),
             is_greeting: true,
         };
@@ -152,14 +160,21 @@ impl Courier {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_unflushed = false;
         loop {
+            self.ask(&mut traffic);
             self.tell(&mut traffic, Duration::ZERO);
             tokio::select! {
                 job = self.jobs.recv() => {
-                    let Some(Job { order, reply, epoch }) = job else { return End::Stop };
-                    if epoch != self.epoch {
-                        return End::Anew;
+                    let mut next = job;
+                    if next.is_none() {
+                        return End::Stop;
                     }
-                    self.order(&mut traffic, order, Some(reply));
+                    while let Some(job) = next {
+                        if job.epoch != self.epoch {
+                            return End::Anew;
+                        }
+                        traffic.waiting.push_back(job);
+                        next = self.jobs.try_recv().ok();
+                    }
                 }
                 read = reader.read_buf(&mut input) => {
                     match read {
@@ -237,6 +252,12 @@ impl Courier {
                 Awaited::Order(order, reply) => match script::answer(&order, &value).ok_or_else(said)? {
                     Answer::SayAnew => return Err(End::Anew),
                     Answer::Reply(answer) => {
+                        if reply.is_some() {
+                            traffic.asked -= 1;
+                        }
+                        if !answer.is_granted {
+                            self.refuse_like(traffic, &order, &answer);
+                        }
                         let is_last = order.entries.first().is_some_and(|entry| entry.tell.is_last);
                         let scope = order.entries.first().map(|entry| entry.scope.clone());
                         let grant = Grant::new(order, answer, self.board.now());
@@ -264,6 +285,40 @@ impl Courier {
         }
         self.board.is_up.store(true, Ordering::Release);
         self.board.note_try();
+    }
+
+    /// Sends the next of what requests ask.
+    fn ask(&mut self, traffic: &mut Traffic) {
+        while traffic.asked < WINDOW
+            && let Some(Job { order, reply, .. }) = traffic.waiting.pop_front()
+        {
+            if reply.is_closed() {
+                self.tell_only(traffic, &order);
+            } else {
+                traffic.asked += 1;
+                self.order(traffic, order, Some(reply));
+            }
+        }
+    }
+
+    /// Answers those who wait for as much as the store has just refused.
+    fn refuse_like(&mut self, traffic: &mut Traffic, refused: &Order, reply: &Reply) {
+        for job in std::mem::take(&mut traffic.waiting) {
+            match job.order.refused_like(refused, reply) {
+                None => traffic.waiting.push_back(job),
+                Some(like) => {
+                    self.tell_only(traffic, &job.order);
+                    drop(job.reply.send(Grant::unsent(job.order, like, self.board.now())));
+                }
+            }
+        }
+    }
+
+    /// Says what an order would have told that is not sent.
+    fn tell_only(&mut self, traffic: &mut Traffic, order: &Order) {
+        if let Some(tells) = order.tells() {
+            self.order(traffic, tells, None);
+        }
     }
 
     fn order(&mut self, traffic: &mut Traffic, order: Order, reply: Option<oneshot::Sender<Grant>>) {

@@ -76,7 +76,7 @@ pub(super) fn answer(order: &Order, value: &Value) -> Option<Answer> {
     let item = |numbers: &[i64]| match numbers {
         [granted, left, wait, lacks] => Some(ItemReply {
             granted: amount(*granted),
-            left: amount(*left),
+            left: Some(amount(*left)),
             wait: Duration::from_millis(amount(*wait)),
             is_lacking: *lacks == 1,
         }),

@@ -205,8 +205,8 @@ impl Slices {
         self.shares[measure as usize].is_filling = false;
     }
 
-    /// What the store has given (in its units) for somebody who will call [`Slices::receive`], and has left.
-    pub(super) fn promise(&mut self, measure: Measure, granted: u64, left: u64, clock: Clock) {
+    /// What the store has given (in its units) for somebody who will call [`Slices::receive`].
+    pub(super) fn promise(&mut self, measure: Measure, granted: u64, clock: Clock) {
         let unit = unit(measure);
         let share = &mut self.shares[measure as usize];
         share.enter(period(measure, clock));
@@ -214,7 +214,6 @@ impl Slices {
         if !is_rate(measure) {
             share.known = share.known.saturating_add(granted);
         }
-        (share.left, share.left_at) = (left.saturating_mul(unit), clock.now);
     }
 
     /// Notes what the store has left.

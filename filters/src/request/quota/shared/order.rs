@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::calendar::Clock;
 use super::super::limits::{Amounts, MEASURES, Measure};
-use super::super::slices::{Slices, Tell, period};
+use super::super::slices::{Slices, Tell, is_rate, period};
 use super::super::tally::{Lack, UNKNOWN_WAIT};
 use super::super::usage::Usage;
 
@@ -77,8 +77,8 @@ pub struct Reply {
 pub struct ItemReply {
     /// What is given, in its units.
     pub granted: u64,
-    /// What is left then.
-    pub left: u64,
+    /// What is left then, if it was looked at.
+    pub left: Option<u64>,
     /// Whether it is what there is not enough of.
     pub is_lacking: bool,
     /// How long until there is, for a rate.
@@ -126,20 +126,87 @@ impl ScopeRef {
     }
 }
 
+impl Tell {
+    /// Whether it says nothing that would be lost unsaid.
+    fn is_idle(&self) -> bool {
+        let [day, month] = &self.budgets;
+        self.rates.is_empty() && self.in_flight == 0 && day.2 == 0 && month.2 == 0
+    }
+}
+
+impl Item {
+    /// What is needed of the store for so much output.
+    fn need(&self, output: u64) -> u128 {
+        let all = i128::from(self.fixed) + i128::from(self.each) * i128::from(output);
+        let all = if is_rate(self.measure) { all.min(i128::from(self.limit)) } else { all };
+        u128::try_from(all - i128::from(self.have)).unwrap_or(0).div_ceil(u128::from(self.unit))
+    }
+}
+
+impl Order {
+    /// What the store would say to this order, given that it has just refused another one: the same, if this one needs as
+    /// much of what that lacked. `None` if the store has to be asked.
+    #[must_use]
+    pub fn refused_like(&self, refused: &Self, reply: &Reply) -> Option<Reply> {
+        let theirs = refused.entries.iter().flat_map(|entry| {
+            let of_entry = |item| (&entry.scope.name, item);
+            entry.items.iter().map(of_entry)
+        });
+        let lacks: Vec<_> = theirs.zip(&reply.items).filter(|(_, said)| said.is_lacking).collect();
+        let unknown = ItemReply { granted: 0, left: None, is_lacking: false, wait: Duration::ZERO };
+        let like = |name: &Arc<str>, item: &Item| {
+            let same = lacks.iter().find(|((other, theirs), _)| {
+                *other == name && (theirs.measure, theirs.limit) == (item.measure, item.limit)
+            });
+            let as_much = same
+                .filter(|((_, theirs), _)| item.need(self.least_output) >= theirs.need(refused.least_output));
+            as_much.map_or(unknown, |(_, said)| **said)
+        };
+        let items: Vec<_> = self
+            .entries
+            .iter()
+            .flat_map(|entry| entry.items.iter().map(|item| like(&entry.scope.name, item)))
+            .collect();
+        let is_refused = items.iter().any(|said| said.is_lacking);
+        is_refused.then_some(Reply { is_granted: false, output: 0, unix: reply.unix, items })
+    }
+
+    /// What of it must be told although nobody waits for it any more; `None` if that is nothing.
+    #[must_use]
+    pub fn tells(&self) -> Option<Self> {
+        let entries = self.entries.iter().filter(|entry| !entry.tell.is_idle()).map(|entry| Entry {
+            scope: entry.scope.clone(),
+            tell: entry.tell.clone(),
+            items: Vec::new(),
+        });
+        let entries: Vec<_> = entries.collect();
+        (!entries.is_empty()).then_some(Self { entries, output: 0, least_output: 0 })
+    }
+}
+
 impl Grant {
     /// Notes what the store has said, by the time here and there.
     #[must_use]
     pub fn new(order: Order, reply: Reply, now: Duration) -> Self {
+        for entry in &order.entries {
+            entry.scope.with(|slices| slices.is_known = !entry.tell.is_last);
+        }
+        Self::unsent(order, reply, now)
+    }
+
+    /// The same for an order that was answered without being sent.
+    #[must_use]
+    pub fn unsent(order: Order, reply: Reply, now: Duration) -> Self {
         let clock = Clock { now, unix: reply.unix };
         let mut replies = reply.items.iter();
         for entry in &order.entries {
             entry.scope.with(|slices| {
-                slices.is_known = !entry.tell.is_last;
                 for (item, said) in entry.items.iter().zip(&mut replies) {
                     if reply.is_granted {
-                        slices.promise(item.measure, said.granted, said.left, clock);
-                    } else {
-                        slices.note_left(item.measure, said.left, clock);
+                        slices.promise(item.measure, said.granted, clock);
+                    }
+                    if let Some(left) = said.left {
+                        slices.note_left(item.measure, left, clock);
                     }
                 }
             });

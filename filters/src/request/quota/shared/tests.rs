@@ -124,14 +124,14 @@ impl Store {
             let need = need(item, output);
             let mut said = ItemReply {
                 granted: 0,
-                left: left.max(0.0) as u64,
+                left: Some(left.max(0.0) as u64),
                 is_lacking: lacks(item, left),
                 wait: Duration::from_secs(1),
             };
             if is_granted {
                 let all = need + item.extra;
                 said.granted = if all as f64 <= left + 1e-6 { all } else { need };
-                said.left = (left - said.granted as f64).max(0.0) as u64;
+                said.left = Some((left - said.granted as f64).max(0.0) as u64);
                 let held = scope.held.get_mut(&gateway).expect("told");
                 match item.measure {
                     Measure::InFlight => {
@@ -306,6 +306,32 @@ fn what_was_recorded_before_is_the_least_that_was_used() {
         gateway.tell(&mut store, at(0), false);
     }
     assert_eq!(store.scopes.values().next().expect("one").budgets[0].1, 600, "once, not three times");
+}
+
+#[test]
+fn a_refusal_holds_for_all_that_need_as_much() {
+    let plan = plan(&[(Measure::Tokens, 100)]);
+    let (mut store, mut gateway) = (Store::default(), Gateway::new(0, &plan));
+    let held = gateway.reserve(&mut store, demand(80, 0), at(0)).expect("room");
+    let order =
+        |tokens| match begin([Some(gateway.holder.clone()), None], demand(tokens, 0), at(0), TERMS, NAMES) {
+            Begun::Ask(ask, order) => (ask, order),
+            Begun::Lease(_) => panic!("what is ready is a slice of 5"),
+        };
+    let (first, refused) = order(40);
+    let reply = store.answer(0, &refused, at(0));
+    assert!(!reply.is_granted);
+    // The slice is set aside for the first: the others have to ask for all that they need.
+    let (larger, same, smaller) = (order(41), order(35), order(34));
+    for ((ask, order), is_like) in [(larger, true), (same, true), (smaller, false)] {
+        let like = order.refused_like(&refused, &reply);
+        assert_eq!(like.is_some(), is_like);
+        if let Some(like) = like {
+            let denied = ask.answered(Grant::unsent(order, like, at(0).now)).expect_err("no room");
+            assert!(matches!(denied.refusal, Refusal::RateLimited { measure: Measure::Tokens, .. }));
+        }
+    }
+    drop((first, held));
 }
 
 #[test]
