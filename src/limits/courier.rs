@@ -1,8 +1,9 @@
 //! Carries orders to the store and grants back: one thread, one connection, commands one behind the other. Beside what
 //! requests ask it tells every 50 ms what has changed, and twice a second that this gateway is there.
 //!
-//! A store that answers nothing for `limits.shared.timeout_ms` ends the connection, and with it the waiting of all: what
-//! was on its way may have happened or not. Each connection therefore has an epoch of its own and begins with saying in
+//! Once the store has answered nothing for `limits.shared.timeout_ms` no request waits any more until it answers. If it does
+//! within a second nothing is lost: what comes too late is given back. If not, the connection ends: what was on its way may
+//! have happened or not. Each connection therefore has an epoch of its own and begins with saying in
 //! whole what is held; what the store reads later out of an older one it ignores. Orders that were made before that are
 //! not sent after it: what they tell has been said already.
 
@@ -25,6 +26,8 @@ use super::shared::{Board, Job};
 const TELL_EVERY: Duration = Duration::from_millis(50);
 /// How often the store hears that this gateway is there; also how soon a store that is away is noticed without requests.
 const BEAT_EVERY: Duration = Duration::from_millis(500);
+/// How long a store may answer nothing before the connection is given up.
+const LOST: Duration = Duration::from_secs(1);
 /// The wait before connecting again.
 const RETRY: Duration = Duration::from_millis(100);
 /// Commands of our own that are under way at a time: what requests ask stands behind no more than these.
@@ -46,7 +49,9 @@ pub(super) struct Courier {
     stop: oneshot::Receiver<()>,
     names: [String; 2],
     epoch: u64,
+    /// Whether the log says that the store is away, or slow.
     is_said: bool,
+    is_paused: bool,
 }
 
 /// Why a connection ended.
@@ -97,7 +102,7 @@ impl Courier {
         stop: oneshot::Receiver<()>,
     ) -> Self {
         let names = [script::name(script::LIMITS), script::name(script::PRESENCE)];
-        Self { board, dialer, jobs, stop, names, epoch: 0, is_said: false }
+        Self { board, dialer, jobs, stop, names, epoch: 0, is_said: false, is_paused: false }
     }
 
     /// Works until it is told to stop.
@@ -195,8 +200,12 @@ impl Courier {
                 }
                 _ = tell.tick() => {
                     let patience = self.board.settings.timeout;
-                    if !traffic.awaited.is_empty() && traffic.moved.elapsed() > patience {
-                        return End::Away(format!("no answer within {patience:?}"));
+                    let silence = if traffic.awaited.is_empty() { Duration::ZERO } else { traffic.moved.elapsed() };
+                    if silence > LOST.max(patience) {
+                        return End::Away(format!("no answer within {:?}", LOST.max(patience)));
+                    }
+                    if silence > patience {
+                        self.pause(patience);
                     }
                     if self.board.is_lost.load(Ordering::Relaxed) {
                         return End::Anew;
@@ -272,15 +281,29 @@ impl Courier {
             }
             if traffic.is_greeting && traffic.to_tell.is_empty() && traffic.awaited.is_empty() {
                 traffic.is_greeting = false;
-                self.begin();
             }
+        }
+        if !traffic.is_greeting && !self.board.is_up.load(Ordering::Relaxed) {
+            self.begin();
         }
         Ok(())
     }
 
-    /// The store knows what is held: requests may ask.
+    /// The store is slow: requests do without it until it answers.
+    fn pause(&mut self, patience: Duration) {
+        if self.board.is_up.swap(false, Ordering::AcqRel) {
+            self.board.errors.fetch_add(1, Ordering::Relaxed);
+            self.is_paused = true;
+            log::warn!(
+                "limits: the store has answered nothing for {patience:?}; requests do not wait for it"
+            );
+        }
+    }
+
+    /// The store knows what is held, and answers: requests may ask.
     fn begin(&mut self) {
-        if std::mem::replace(&mut self.is_said, false) {
+        let was_said = std::mem::replace(&mut self.is_said, false);
+        if std::mem::replace(&mut self.is_paused, false) || was_said {
             log::info!("limits: the store is back");
         }
         self.board.is_up.store(true, Ordering::Release);

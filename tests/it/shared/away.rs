@@ -104,6 +104,15 @@ async fn a_store_stopped_in_its_tracks_is_waited_for_once() {
     assert!(took < Duration::from_millis(20 * 400 / 2), "nobody waits for it any more: {took:?}");
     store.thaw();
     until_store(&gateways[0], true).await;
+    // Another time for so long that the connection is given up.
+    store.freeze();
+    until_store(&gateways[0], false).await;
+    eventually("the connection to be given up", || async {
+        gateways[0].log().contains("the store is away: no answer within 1s").then_some(())
+    })
+    .await;
+    store.thaw();
+    until_store(&gateways[0], true).await;
     // 26 requests of 10 tokens, whatever of it was served without the store.
     eventually("the store to have counted each once", || async {
         let (tokens, places) = (store.number(TENANT, "d"), store.number(TENANT, "n"));
