@@ -57,7 +57,7 @@ impl Ask {
         })
     }
 
-    /// Gives up: the store does not answer. What the request needs is to be had by [`reserve_alone`].
+    /// Gives up: the store does not answer. What the request needs is to be had by [`super::reserve_alone`].
     #[must_use]
     pub fn unanswered(self) -> (Holders, Demand) {
         (self.holders.clone(), self.demand)
