@@ -108,7 +108,9 @@ impl Store {
             };
             item.limit as f64 - used
         };
-        for (entry, item) in items().filter(|(_, item)| item.measure.is_budget() && item.each > 0) {
+        for (entry, item) in
+            items().filter(|(_, item)| matches!(item.measure, Measure::Day | Measure::Month) && item.each > 0)
+        {
             let room = left(&self.scopes[entry.scope.name()], item).max(0.0) as i64 * item.unit as i64;
             let room = room + item.have as i64 - item.fixed;
             output = output.min(u64::try_from(room).unwrap_or(0) / item.each);
