@@ -181,7 +181,7 @@ def plot(results, limit, seconds):
                    f'stroke="{colour}" stroke-dasharray="4 4"/>')
         out.append(f'<text x="{left - 8}" y="{y(slices[count]) + 4}" text-anchor="end" fill="{colour}">'
                    f'+{slices[count]}</text>')
-        out.append(f'<text x="{left + 12 + index * 150}" y="{height - 48}" fill="{colour}">{count} gateways '
+        out.append(f'<text x="{left + 12 + index * 210}" y="{height - 48}" fill="{colour}">{count} gateways '
                    f'(bound dashed)</text>')
     return "\n".join(out + ["</svg>", ""])
 
