@@ -4,7 +4,7 @@
 -- ARGV[1]  JSON: g gateway, e its epoch, x milliseconds after which a silent gateway's holdings are taken back,
 --          o output tokens wanted, l the least of them, s for each scope:
 --            k milliseconds to remember it; w whether what is outstanding is said in whole; f whether the gateway must
---            be known here; z whether it has nothing left here
+--            be known here; u which of its countings here it is
 --            r [[rate, limit, back, owed], …]; n requests at a time that are outstanding more (or in all)
 --            d, m the day and the month: [period, charged so far, outstanding more (or in all), least that was used]
 --            i what is asked: [[measure, limit, fixed, each, have, unit, extra], …]
@@ -12,7 +12,7 @@
 --          then for each item: given, left, milliseconds to wait, 1 if it lacks]
 --
 -- A scope is a hash: r0…r3 "level milliseconds" (rates, as leaky buckets), n requests at a time, d and m
--- "period used", g:GATEWAY "epoch seen n day charged outstanding month charged outstanding", reap the next time to look
+-- "period used", g:GATEWAY "epoch seen n day charged outstanding month charged outstanding counting", reap the next time to look
 -- for gateways that died. The clock is this server's: those of the gateways do not matter.
 
 local RATES = { [0] = 'r0', 'r1', 'r2', 'r3' }
@@ -49,7 +49,7 @@ end
 -- What a gateway holds; periods that are over hold nothing.
 local function holding(text)
   local v = numbers(text)
-  local held = { epoch = v[1], seen = v[2], n = v[3],
+  local held = { epoch = v[1], seen = v[2], n = v[3], counting = v[10],
     { v[4], v[5], v[6] }, { v[7], v[8], v[9] } }
   if held[1][1] ~= day then held[1] = { day, 0, 0 } end
   if held[2][1] ~= month then held[2] = { month, 0, 0 } end
@@ -57,8 +57,8 @@ local function holding(text)
 end
 
 local function text_of(held)
-  return string.format('%d %.0f %.0f %d %.0f %.0f %d %.0f %.0f', held.epoch, held.seen, held.n,
-    held[1][1], held[1][2], held[1][3], held[2][1], held[2][2], held[2][3])
+  return string.format('%d %.0f %.0f %d %.0f %.0f %d %.0f %.0f %.0f', held.epoch, held.seen, held.n,
+    held[1][1], held[1][2], held[1][3], held[2][1], held[2][2], held[2][3], held.counting)
 end
 
 -- Takes back what gateways hold that have not been heard of.
@@ -68,19 +68,20 @@ local function reap(key, scope)
     local name = all[at]
     if string.sub(name, 1, 2) == 'g:' and name ~= scope.me_field then
       local held = holding(all[at + 1])
-      if held.epoch >= 0 and held.seen + ask.x < now then
+      local is_silent = held.epoch >= 0 and held.seen + ask.x < now
+      local is_empty = held.n == 0 and held[1][3] == 0 and held[2][3] == 0
+      -- What it was charged stands, so that it is not counted twice when it comes back.
+      local is_charged = held[1][2] > 0 or held[2][2] > 0
+      if is_silent and is_empty and not is_charged then
+        redis.call('HDEL', key, name)
+      elseif is_silent and not is_empty then
         scope.n = scope.n - held.n
         for b = 1, 2 do
           scope[b][2] = scope[b][2] - held[b][3]
           held[b][3] = 0
         end
-        -- What it was charged stands, so that it is not counted twice when it comes back.
         held.epoch, held.n = -1, 0
-        if held[1][2] > 0 or held[2][2] > 0 then
-          redis.call('HSET', key, name, text_of(held))
-        else
-          redis.call('HDEL', key, name)
-        end
+        redis.call('HSET', key, name, text_of(held))
       end
     end
   end
@@ -109,7 +110,7 @@ for at, key in ipairs(KEYS) do
   elseif told.f then
     return { -1, math.floor(now), 0 }
   else
-    scope.me = holding(string.format('%d 0 0 %d 0 0 %d 0 0', ask.e, day, month))
+    scope.me = holding(string.format('%d 0 0 %d 0 0 %d 0 0 %.0f', ask.e, day, month, told.u))
   end
   scopes[at] = scope
 end
@@ -128,6 +129,8 @@ for at, key in ipairs(KEYS) do
     local fresh = math.max(0, level(scope, rate[1], rate[2]) + rate[4] - rate[3])
     scope.rates[rate[1]] = { fresh, now, true }
   end
+  -- It had told all and forgotten the scope, and begins anew at 0.
+  if me.counting ~= told.u then me.counting, me[1][2], me[2][2] = told.u, 0, 0 end
   local n = told.w and told.n or math.max(0, me.n + told.n)
   scope.n = math.max(0, scope.n + n - me.n)
   me.n = n
@@ -213,13 +216,8 @@ for at, key in ipairs(KEYS) do
       fields[#fields + 1] = string.format('%.17g %.3f', found[1], found[2])
     end
   end
-  local me = scope.me
-  if told.z and me.n == 0 and me[1][3] == 0 and me[2][3] == 0 then
-    redis.call('HDEL', key, scope.me_field)
-  else
-    fields[#fields + 1] = scope.me_field
-    fields[#fields + 1] = text_of(me)
-  end
+  fields[#fields + 1] = scope.me_field
+  fields[#fields + 1] = text_of(scope.me)
   redis.call('HSET', key, unpack(fields))
   if redis.call('PTTL', key) < told.k then redis.call('PEXPIRE', key, told.k) end
 end

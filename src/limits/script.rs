@@ -54,7 +54,7 @@ fn scope(tell: &Tell, items: &[Item]) -> Json {
         "k": milliseconds(tell.keep),
         "w": tell.is_whole,
         "f": tell.is_known,
-        "z": tell.is_last,
+        "u": tell.counting,
         "r": tell.rates.iter().map(|(rate, limit, back, owed)| json!([rate, (*limit).min(MOST), back, owed]))
             .collect::<Vec<_>>(),
         "n": tell.in_flight,

@@ -267,7 +267,7 @@ impl Lease {
                     slices.settle(limits, &self.reserved, &self.charged, taken, ended, is_alone);
                 }
                 if is_over {
-                    slices.leave(limits);
+                    slices.leave(limits, is_alone);
                 }
             }
         });

@@ -119,6 +119,11 @@ async fn a_store_stopped_in_its_tracks_is_waited_for_once() {
         (tokens == 260.0 && places == 0.0).then_some(())
     })
     .await;
+    // What has been idle for a second is forgotten here, and counted on there.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(gateways[0].chat(json!({})).await.status, 200);
+    eventually("one more to be counted", || async { (store.number(TENANT, "d") == 270.0).then_some(()) })
+        .await;
 }
 
 /// Twenty times the store is killed while requests come: with limits that have room none fails, and none waits for

@@ -9,12 +9,16 @@
 //! Invariant: what lies ready of a rate is never more than the slice.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::bucket::WINDOW_NS;
 use super::calendar::Clock;
 use super::limits::{Amounts, Limits, MEASURES, Measure};
 use super::tally::{Remaining, tighter};
+
+/// Numbers countings, in this process.
+static COUNTINGS: AtomicU64 = AtomicU64::new(1);
 
 /// A slice that nobody has taken from for this long is given back.
 const IDLE: Duration = Duration::from_secs(1);
@@ -48,6 +52,8 @@ pub(super) struct Slices {
     /// Its key in the store.
     pub(super) name: Arc<str>,
     shares: [Share; MEASURES],
+    /// Told apart from what was counted under this name before it was forgotten.
+    counting: u64,
     /// Requests that are asking the store for it.
     pub(super) asks: u32,
     /// When a request last took from it.
@@ -102,8 +108,10 @@ pub struct Tell {
     pub budgets: [(u64, u64, i64, u64); 2],
     /// Whether what is outstanding is said in whole, as at the begin of a connection.
     pub is_whole: bool,
-    /// Whether nothing is outstanding and the store may forget this gateway here.
+    /// Whether nothing is outstanding and all has been told before, so that the scope can be forgotten here.
     pub is_last: bool,
+    /// Which counting of what was charged it is: one that begins at 0 has another number.
+    pub counting: u64,
     /// Whether the store must know this gateway here.
     pub is_known: bool,
     /// For how long the store must remember the scope.
@@ -152,6 +160,7 @@ impl Slices {
         Self {
             name,
             shares: [Share::default(); MEASURES],
+            counting: COUNTINGS.fetch_add(1, Ordering::Relaxed),
             asks: 0,
             used_at: now,
             told_at: now,
@@ -280,6 +289,10 @@ impl Slices {
             } else if share.period == period(measure, taken) {
                 share.out = share.out.saturating_sub(reserved);
                 share.charged = share.charged.saturating_add(used);
+                if is_alone {
+                    // The store never gave it: what is left of it is nobody's.
+                    continue;
+                }
                 share.held = share.held.saturating_add(reserved.saturating_sub(used));
                 // More than was reserved comes out of what is ready, as far as that goes.
                 share.held = share.held.saturating_sub(used.saturating_sub(reserved));
@@ -288,11 +301,11 @@ impl Slices {
     }
 
     /// One request fewer at a time: its place is ready for the next.
-    pub(super) fn leave(&mut self, limits: &Limits) {
+    pub(super) fn leave(&mut self, limits: &Limits, is_alone: bool) {
         if limits.get(Measure::InFlight).is_some() {
             let share = &mut self.shares[Measure::InFlight as usize];
             share.out = share.out.saturating_sub(1);
-            share.held = share.held.saturating_add(1);
+            share.held = share.held.saturating_add(u64::from(!is_alone));
         }
     }
 
@@ -300,7 +313,8 @@ impl Slices {
     /// (`is_whole`), or because it is time.
     pub(super) fn tell(&mut self, clock: Clock, is_asking: bool, is_whole: bool) -> Option<Tell> {
         let is_idle = !is_asking && self.asks == 0 && clock.now.saturating_sub(self.used_at) >= IDLE;
-        let mut tell = Tell { is_whole, is_known: self.is_known && !is_whole, ..Tell::default() };
+        let (counting, is_known) = (self.counting, self.is_known && !is_whole);
+        let mut tell = Tell { is_whole, is_known, counting, ..Tell::default() };
         let (mut is_news, mut is_empty) = (is_whole || is_asking, true);
         for measure in Measure::ALL {
             let share = &mut self.shares[measure as usize];
@@ -343,8 +357,6 @@ impl Slices {
         is_news |= !std::mem::replace(&mut self.is_recorded_told, true);
         // Only once all else has been told: what is said last may get lost, and nobody would say it again.
         tell.is_last = is_idle && is_empty && !is_news;
-        // What comes after it begins anew.
-        self.is_known &= !tell.is_last;
         let is_time = clock.now.saturating_sub(self.told_at) >= HEARTBEAT;
         if !is_news && !is_time && !tell.is_last {
             return None;

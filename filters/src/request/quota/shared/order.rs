@@ -189,7 +189,7 @@ impl Grant {
     #[must_use]
     pub fn new(order: Order, reply: Reply, now: Duration) -> Self {
         for entry in &order.entries {
-            entry.scope.with(|slices| slices.is_known = !entry.tell.is_last);
+            entry.scope.with(|slices| slices.is_known = true);
         }
         Self::unsent(order, reply, now)
     }
