@@ -114,6 +114,8 @@ impl Valkey {
             self.tls_port = if has_tls { free_port() } else { 0 };
         }
         let (port, tls_port) = (self.port.to_string(), self.tls_port.to_string());
+        // What a replica is given goes through a file there.
+        let folder = std::env::temp_dir().display().to_string();
         let mut command = Command::new(program("server").expect("it was there"));
         command.args([
             "--bind",
@@ -124,6 +126,8 @@ impl Valkey {
             "",
             "--appendonly",
             "no",
+            "--dir",
+            &folder,
             "--daemonize",
             "no",
         ]);

@@ -14,7 +14,7 @@ use tollgate_filters::request::scan::{Finding, Role, View};
 const COMPARED: usize = 512;
 
 /// The whole scanner, with either engine.
-pub struct Whole {
+pub(crate) struct Whole {
     fast: Scanner,
     slow: Scanner,
     scratch: Scratch,
@@ -23,7 +23,7 @@ pub struct Whole {
 
 impl Whole {
     /// With the packs and the model that ship.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let packs = packs().for_prompts();
         let model = std::fs::read(conf().join("scanner.model")).expect("the model is there");
         let scanner = |engine| {
@@ -39,7 +39,7 @@ impl Whole {
 
     /// Nothing panics, what is found lies within the text on character boundaries, both engines find the same, and a text
     /// that was seen before is judged as it was the first time.
-    pub fn check(&mut self, data: &[u8]) {
+    pub(crate) fn check(&mut self, data: &[u8]) {
         let text = String::from_utf8_lossy(data);
         let first = self.fast.scan_for(1, &text, Role::User, &mut self.scratch);
         let (findings, learned) = (first.findings.to_vec(), first.learned);
@@ -67,7 +67,7 @@ fn sorted(findings: &[Finding]) -> Vec<(String, u8, u8, usize, usize)> {
 }
 
 /// The search of a text for rules, whole and in pieces, as answers come.
-pub struct InPieces {
+pub(crate) struct InPieces {
     whole: Patterns,
     pieces: Patterns,
     whole_scratch: PatternScratch,
@@ -76,7 +76,7 @@ pub struct InPieces {
 
 impl InPieces {
     /// With all packs that ship: what answers alone are searched for is little.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let packs = packs();
         let [whole, pieces] =
             [Mode::Block, Mode::Stream].map(|mode| patterns(&packs, Engine::default(), mode));
@@ -86,7 +86,7 @@ impl InPieces {
 
     /// However a text is cut, the same rules fire at the same places as in the whole. The first four bytes say how long the
     /// pieces are, in turns.
-    pub fn check(&mut self, data: &[u8]) {
+    pub(crate) fn check(&mut self, data: &[u8]) {
         let Some((sizes, data)) = data.split_at_checked(4) else { return };
         let text = String::from_utf8_lossy(data);
         let subject = Subject::new(View::Normalised, Role::User);
