@@ -51,10 +51,6 @@ pub(crate) struct Literals {
     /// For each that begins words whether it may end within one.
     pub(crate) open: Vec<bool>,
     /// For each that begins words, if it means nothing but beside another word, what it has to stand beside.
-    #[cfg_attr(
-        not(feature = "hyperscan"),
-        expect(dead_code, reason = "the engine in Rust finds all literals")
-    )]
     pub(crate) beside: Vec<Beside>,
 }
 
