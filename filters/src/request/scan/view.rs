@@ -36,6 +36,11 @@ use self::trace::{Steps, on_boundaries};
 use super::View;
 use super::decode::{self, Budget, Encoding, Piece};
 
+/// Buffers kept for the next text. Decoded texts bring their own, so that more come back than are taken.
+const MOST_SPARE: usize = 4;
+/// A buffer larger than this gives its memory back.
+const LARGEST_SPARE: usize = 1 << 20;
+
 /// Encodings inside encodings that are followed.
 const DEPTH: u8 = 3;
 
@@ -164,7 +169,7 @@ impl<'a> Views<'a> {
     #[must_use]
     pub fn read(text: &'a str, scratch: &'a mut Scratch) -> Self {
         for node in scratch.nodes.drain(..) {
-            scratch.spare.push(node.text);
+            give_back(&mut scratch.spare, node.text);
         }
         let budget = Budget::new(text.len());
         let mut views = Self { original: text, scratch, evidence: Evidence::default(), budget };
@@ -322,7 +327,7 @@ impl<'a> Views<'a> {
             }
         }
         if folding == Folding::default() {
-            self.scratch.spare.push(current);
+            give_back(&mut self.scratch.spare, current);
             return;
         }
         self.push_folded(current, folding, at, has_lost_borders);
@@ -386,6 +391,12 @@ fn origin_of_piece(
         steps.origin(&range, span.len())
     };
     span.start + range.start..span.start + range.end
+}
+
+fn give_back(spare: &mut Vec<String>, buffer: String) {
+    if spare.len() < MOST_SPARE && (1..=LARGEST_SPARE).contains(&buffer.capacity()) {
+        spare.push(buffer);
+    }
 }
 
 /// Evidence is of the text itself; this was found in what was undone of it so far.

@@ -393,6 +393,20 @@ fn what_stands_in_a_fold_is_found_in_the_text() {
     }
 }
 
+/// Found by fuzzing: what was decoded was kept for ever.
+#[test]
+fn a_scratch_does_not_grow() {
+    let mut scratch = Scratch::default();
+    let text = format!("{} and déjà {}", base64(&[b'a'; 90]), "%69%67%6e%6f%72%65");
+    for _ in 0..100 {
+        assert!(Views::read(&text, &mut scratch).iter().count() > 1);
+    }
+    assert!(scratch.spare.len() <= MOST_SPARE && scratch.spare.iter().all(|buffer| buffer.capacity() > 0));
+    Views::read(&"é".repeat(LARGEST_SPARE), &mut scratch);
+    Views::read("", &mut scratch);
+    assert!(scratch.spare.iter().all(|buffer| buffer.capacity() <= LARGEST_SPARE));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
