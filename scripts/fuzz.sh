@@ -27,10 +27,11 @@ for target in "${targets[@]}"; do
   # A unit of 16 KiB may take a second here, where every comparison is counted; the gateway takes a thousandth of it.
   target/fuzz/"$host"/release/"$target" "$work" "$kept" -max_total_time="$seconds" -max_len=16384 -timeout=10 -len_control=20 \
     -rss_limit_mb=4096 -dict=filters/fuzz/words.dict -artifact_prefix=target/fuzz/found/"$target"- -print_final_stats=1 -verbosity=0
-  # The smallest set of short texts that reaches as much.
+  # The smallest set of short texts that reaches as much, and of that some three hundred of all lengths.
   rm -rf "$work.small" && mkdir -p "$work.small"
   target/fuzz/"$host"/release/"$target" -merge=1 -max_len=512 "$work.small" "$kept" "$work" -verbosity=0
   # Texts that once broke something stay, under such names.
   find "$kept" -type f ! -name 'broke-*' -delete
-  find "$work.small" -type f -size -2 -printf '%s %p\n' | sort -n | head -400 | cut -d' ' -f2- | xargs -r cp -t "$kept"
+  every=$(($(find "$work.small" -type f | wc -l) / 300 + 1))
+  find "$work.small" -type f -printf '%s %p\n' | sort -n | awk -v every=$every 'NR % every == 0 { print $2 }' | xargs -r cp -t "$kept"
 done
