@@ -52,6 +52,8 @@ pub(super) struct Courier {
     /// Whether the log says that the store is away, or slow.
     is_said: bool,
     is_paused: bool,
+    /// When the store was last told anew.
+    told_anew: Option<Instant>,
 }
 
 /// Why a connection ended.
@@ -102,7 +104,7 @@ impl Courier {
         stop: oneshot::Receiver<()>,
     ) -> Self {
         let names = [script::name(script::LIMITS), script::name(script::PRESENCE)];
-        Self { board, dialer, jobs, stop, names, epoch: 0, is_said: false, is_paused: false }
+        Self { board, dialer, jobs, stop, names, epoch: 0, is_said: false, is_paused: false, told_anew: None }
     }
 
     /// Works until it is told to stop.
@@ -121,7 +123,9 @@ impl Courier {
                 End::Stop => return,
                 End::Anew => {
                     log::warn!("limits: the store is told anew what this gateway holds");
-                    Duration::ZERO
+                    let before = self.told_anew.replace(Instant::now());
+                    // A store that throws away what it is told is not told in a circle.
+                    if before.is_some_and(|before| before.elapsed() < LOST) { RETRY } else { Duration::ZERO }
                 }
                 End::Away(error) => {
                     self.board.errors.fetch_add(1, Ordering::Relaxed);

@@ -72,7 +72,7 @@ local function reap(key, scope)
       local is_empty = held.n == 0 and held[1][3] == 0 and held[2][3] == 0
       -- What it was charged stands, so that it is not counted twice when it comes back.
       local is_charged = held[1][2] > 0 or held[2][2] > 0
-      if is_silent and is_empty and not is_charged then
+      if (is_silent or held.epoch < 0) and is_empty and not is_charged then
         redis.call('HDEL', key, name)
       elseif is_silent and not is_empty then
         scope.n = scope.n - held.n
@@ -130,7 +130,7 @@ for at, key in ipairs(KEYS) do
     scope.rates[rate[1]] = { fresh, now, true }
   end
   -- It had told all and forgotten the scope, and begins anew at 0.
-  if me.counting ~= told.u then me.counting, me[1][2], me[2][2] = told.u, 0, 0 end
+  if told.u > me.counting then me.counting, me[1][2], me[2][2] = told.u, 0, 0 end
   local n = told.w and told.n or math.max(0, me.n + told.n)
   scope.n = math.max(0, scope.n + n - me.n)
   me.n = n
@@ -138,8 +138,10 @@ for at, key in ipairs(KEYS) do
     if budget[1] == scope[b][1] then
       local used = math.max(scope[b][2], budget[4])
       local held = told.w and budget[3] or math.max(0, me[b][3] + budget[3])
-      scope[b][2] = math.max(0, used + budget[2] - me[b][2] + held - me[b][3])
-      me[b][2], me[b][3] = budget[2], held
+      -- A counting only rises: what was said earlier and comes later is no news, and what a forgotten one says is none.
+      local charged = told.u == me.counting and math.max(me[b][2], budget[2]) or me[b][2]
+      scope[b][2] = math.max(0, used + charged - me[b][2] + held - me[b][3])
+      me[b][2], me[b][3] = charged, held
     end
   end
   me.epoch, me.seen = ask.e, now

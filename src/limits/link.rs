@@ -125,7 +125,10 @@ impl Link {
     async fn log_in(&mut self, user: Option<&Secret>, password: Option<&Secret>) -> Result<(), String> {
         let Some(password) = password else { return Ok(()) };
         let user = user.map_or("default", Secret::expose);
-        self.call(&[b"AUTH", user.as_bytes(), password.expose().as_bytes()]).await.map(|_| ())
+        let answer = self.call(&[b"AUTH", user.as_bytes(), password.expose().as_bytes()]).await;
+        // A server that does not know the command repeats what it was sent: its first word says enough.
+        let code = |error: String| error.split(' ').next().unwrap_or_default().to_owned();
+        answer.map(|_| ()).map_err(|error| format!("AUTH was refused: {}", code(error)))
     }
 
     /// One command and its reply, an error for an error. Not for a link that other commands are under way on.

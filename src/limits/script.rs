@@ -37,8 +37,8 @@ pub(super) fn arguments(order: &Order, gateway: &str, epoch: u64) -> String {
         "g": gateway,
         "e": epoch,
         "x": milliseconds(EXPIRY),
-        "o": order.output,
-        "l": order.least_output,
+        "o": order.output.min(MOST),
+        "l": order.least_output.min(MOST),
         "s": scopes.collect::<Vec<_>>(),
     })
     .to_string()
@@ -47,7 +47,16 @@ pub(super) fn arguments(order: &Order, gateway: &str, epoch: u64) -> String {
 fn scope(tell: &Tell, items: &[Item]) -> Json {
     let item = |item: &Item| {
         let Item { measure, limit, fixed, each, have, unit, extra } = *item;
-        json!([measure as usize, limit.min(MOST), fixed, each, have, unit, extra])
+        let fixed = fixed.clamp(-(MOST as i64), MOST as i64);
+        json!([
+            measure as usize,
+            limit.min(MOST),
+            fixed,
+            each.min(MOST),
+            have.min(MOST),
+            unit,
+            extra.min(MOST)
+        ])
     };
     let [day, month] = tell.budgets;
     json!({
@@ -88,7 +97,7 @@ pub(super) fn answer(order: &Order, value: &Value) -> Option<Answer> {
     (items.len() == expected).then(|| {
         Answer::Reply(Reply {
             is_granted: *status == 1,
-            output: amount(*output),
+            output: amount(*output).min(order.output),
             unix: Duration::from_millis(amount(*now)),
             items,
         })
@@ -102,6 +111,18 @@ fn milliseconds(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Doubles are exact to 2^53, and a store's numbers turn negative beyond 2^63.
+    #[test]
+    fn what_no_double_holds_is_not_asked() {
+        let order = Order { entries: Vec::new(), output: u64::MAX, least_output: u64::MAX };
+        let arguments: Json = serde_json::from_str(&arguments(&order, "g", 1)).expect("JSON");
+        assert_eq!((&arguments["o"], &arguments["l"]), (&json!(MOST), &json!(MOST)));
+        let order = Order { output: 7, ..order };
+        let value = Value::List([1, 1000, i64::MAX].map(Value::Number).to_vec());
+        let Some(Answer::Reply(reply)) = answer(&order, &value) else { panic!("it is an answer") };
+        assert_eq!(reply.output, 7, "nobody gets more than was asked");
+    }
 
     #[test]
     fn a_script_has_the_name_that_servers_give_it() {

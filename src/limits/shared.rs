@@ -47,7 +47,7 @@ pub(super) struct Board {
     /// How far the store's clock is ahead, milliseconds.
     ahead_ms: AtomicI64,
     /// Scopes of which something is held or to be told.
-    scopes: Mutex<HashMap<Arc<str>, ScopeRef>>,
+    scopes: Mutex<HashMap<(Arc<str>, usize), ScopeRef>>,
     origin: Instant,
     tried: Mutex<bool>,
     first_try: Condvar,
@@ -278,15 +278,15 @@ impl Board {
         // Under this lock, so that no request opens it meanwhile and finds itself forgotten.
         let mut scopes = self.lock();
         if scope.close() {
-            scopes.remove(scope.name());
+            scopes.remove(&scope.id());
         }
     }
 
     fn open(&self, scope: ScopeRef) {
-        self.lock().entry(Arc::clone(scope.name())).or_insert(scope);
+        self.lock().entry(scope.id()).or_insert(scope);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, ScopeRef>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(Arc<str>, usize), ScopeRef>> {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,6 +3,7 @@
 //! more text than is looked at is refused unless the configuration says otherwise.
 
 use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
 
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::auth::Principal;
@@ -37,7 +38,7 @@ pub(super) fn scan(
         behaviour: settings.behaviour.mode,
         history: scan_settings(&settings.behaviour),
         today: today(),
-        owner: principal.tenant_index as u64,
+        owner: owner(principal),
     };
     let budget = settings.budget_bytes;
     let length = prompt.texts.iter().map(Text::len).sum();
@@ -75,6 +76,13 @@ pub(super) fn scan(
     let place = prompt.texts[verdict.text].place;
     let rule = verdict.findings.first().map_or_else(|| LEARNED_RULE.into(), |first| first.rule.clone());
     Err(Refusal::PromptBlocked { place, rule })
+}
+
+/// Whose texts are remembered together: those of a tenant, by its name, which stays the same through a reload.
+fn owner(principal: &Principal) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    principal.tenant.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What is looked at of one text where there is more in the request than there is budget for: what lies in the half of the

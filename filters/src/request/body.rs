@@ -187,8 +187,8 @@ fn read_object<'a>(reader: &mut Reader<'a>, endpoint: Endpoint, found: &mut Foun
                 found.max_output_spans.extend(count.map(|count| (span, count)));
                 found.max_output = found.max_output.max(count);
             }
-            "n" => found.choices = found.choices.max(read_count(reader, "n")?.unwrap_or(1)),
-            "best_of" => found.choices = found.choices.max(read_count(reader, "best_of")?.unwrap_or(1)),
+            "n" => found.choices = found.choices.max(read_choices(reader, "n")?),
+            "best_of" => found.choices = found.choices.max(read_choices(reader, "best_of")?),
             "user" | "safety_identifier" if reader.peek()? == Kind::String => {
                 found.user = Some(text_hash(&reader.string()?.value()));
             }
@@ -253,6 +253,22 @@ fn read_flag(reader: &mut Reader<'_>, param: &'static str) -> Result<bool, Fault
             message: format!("\"{param}\" must be true or false."),
         })),
     }
+}
+
+/// Answers that a request may ask for at once. OpenAI's interface has 128; beyond thousands, what they come to could not be
+/// counted.
+const MOST_CHOICES: u64 = 4096;
+
+/// How many answers are asked for.
+fn read_choices(reader: &mut Reader<'_>, param: &'static str) -> Result<u64, Fault> {
+    let choices = read_count(reader, param)?.unwrap_or(1);
+    if choices > MOST_CHOICES {
+        return Err(Fault::Refused(Refusal::UnsupportedValue {
+            param,
+            message: format!("\"{param}\" must be at most {MOST_CHOICES}."),
+        }));
+    }
+    Ok(choices)
 }
 
 /// A whole number that bounds the cost; `null` is none. Anything else would leave the cost unbounded.

@@ -113,11 +113,30 @@ pub fn reserve_alone(
     mut on_scope: impl FnMut(ScopeRef),
 ) -> Result<Lease, Box<Denied>> {
     let mut is_closed = false;
+    let mut scopes = Vec::new();
     open(&holders, clock, names, |scope, slices, limits| {
-        on_scope(scope);
         slices.meet(limits, terms.slice_percent, clock);
+        // Until it has been taken from, nobody may forget it.
+        slices.asks += 1;
         is_closed |= limits.says_when_down().unwrap_or(terms.when_down) == WhenDown::Closed;
+        scopes.push(scope);
     });
+    // Without the locks: whoever forgets a scope has the caller's lock and takes them.
+    scopes.iter().cloned().for_each(&mut on_scope);
+    let lease = take_alone(holders, demand, clock, terms, is_closed);
+    for scope in scopes {
+        scope.with(|slices| slices.asks = slices.asks.saturating_sub(1));
+    }
+    lease
+}
+
+fn take_alone(
+    holders: Holders,
+    demand: Demand,
+    clock: Clock,
+    terms: Terms,
+    is_closed: bool,
+) -> Result<Lease, Box<Denied>> {
     if is_closed {
         let standing = super::standing(&holders, clock);
         return Err(Box::new(Denied { refusal: Refusal::NoLimits { retry_after: UNKNOWN_WAIT }, standing }));

@@ -119,9 +119,9 @@ pub struct Tell {
 }
 
 impl Share {
-    /// Money and tokens of an earlier period are gone.
+    /// Money and tokens of an earlier period are gone. Clocks differ a little: nobody goes back to one.
     fn enter(&mut self, period: u64) {
-        if self.period != period {
+        if period > self.period {
             let Self { limit, percent, .. } = *self;
             *self = Self { limit, percent, period, ..Self::default() };
         }
@@ -219,6 +219,9 @@ impl Slices {
         let unit = unit(measure);
         let share = &mut self.shares[measure as usize];
         share.enter(period(measure, clock));
+        if share.period != period(measure, clock) {
+            return;
+        }
         share.promised = share.promised.saturating_add(granted.saturating_mul(unit));
         if !is_rate(measure) {
             share.known = share.known.saturating_add(granted);
@@ -259,7 +262,9 @@ impl Slices {
         let share = &mut self.shares[measure as usize];
         if !is_rate(measure) {
             share.enter(period(measure, clock));
-            share.out = share.out.saturating_add(amount);
+            if share.period == period(measure, clock) {
+                share.out = share.out.saturating_add(amount);
+            }
         }
     }
 

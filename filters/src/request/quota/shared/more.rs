@@ -150,14 +150,14 @@ impl Lease {
         }
         let tokens = grant.reply.output;
         let granted = grant.amounts();
-        let mut parts = ask.aside.parts.iter().zip(&granted);
         let taken = self.taken;
         with_locks(&self.holders, |locked| {
             for (tally, limits, _) in each(locked, &self.holders) {
-                if tally.slices.is_none() {
-                    continue;
-                }
-                let ((_, have, _), granted) = parts.next().expect("a part for each scope");
+                // By name: a scope may have come to have slices since.
+                let parts = ask.aside.parts.iter().zip(&granted);
+                let name = tally.slices.as_ref().map(|slices| Arc::clone(&slices.name));
+                let part = parts.into_iter().find(|((scope, ..), _)| Some(&scope.name) == name.as_ref());
+                let Some(((_, have, _), granted)) = part else { continue };
                 for measure in BUDGETS {
                     if limits.get(measure).is_none() || !step.counts(measure) {
                         continue;
@@ -165,8 +165,10 @@ impl Lease {
                     let (at, more) = (measure as usize, step.more(measure, tokens));
                     tally.hold_more(limits, measure, more, taken);
                     let Some(slices) = &mut tally.slices else { continue };
-                    let of = period(measure, step.now);
-                    slices.receive(measure, have[at].saturating_add(granted[at]), more, of);
+                    let of = period(measure, grant.clock);
+                    // What was set aside in an earlier period is gone with it.
+                    let have = if period(measure, step.now) == of { have[at] } else { 0 };
+                    slices.receive(measure, have.saturating_add(granted[at]), more, of);
                 }
                 if let Some(slices) = &mut tally.slices {
                     slices.asks = slices.asks.saturating_sub(1);

@@ -102,6 +102,13 @@ impl ScopeRef {
         &self.name
     }
 
+    /// What tells it from every other: the key, and whose use it is. A tenant that was removed and is there again is counted
+    /// anew while requests of the old one still run.
+    #[must_use]
+    pub fn id(&self) -> (Arc<str>, usize) {
+        (Arc::clone(&self.name), Arc::as_ptr(&self.usage) as usize)
+    }
+
     /// What the store is to be told now, if anything; all of it at the begin of a connection (`is_whole`).
     #[must_use]
     pub fn tell(&self, clock: Clock, is_whole: bool) -> Option<Tell> {
@@ -159,7 +166,8 @@ impl Order {
                 *other == name && (theirs.measure, theirs.limit) == (item.measure, item.limit)
             });
             let as_much = same
-                .filter(|((_, theirs), _)| item.need(self.least_output) >= theirs.need(refused.least_output));
+                // That was refused for as much output as the budgets have room for, not for the least of it.
+                .filter(|((_, theirs), _)| item.need(self.least_output) >= theirs.need(reply.output));
             as_much.map_or(unknown, |(_, said)| **said)
         };
         let items: Vec<_> = self

@@ -336,6 +336,66 @@ fn a_refusal_holds_for_all_that_need_as_much() {
     drop((first, held));
 }
 
+/// One that named no cap was refused for all the output that it would have taken, not for a token of it.
+#[test]
+fn a_refusal_of_much_output_does_not_hold_for_little() {
+    let plan = plan(&[(Measure::Tokens, 1000)]);
+    let (mut store, mut gateway) = (Store::default(), Gateway::new(0, &plan));
+    let held = gateway.reserve(&mut store, demand(300, 0), at(0)).expect("room");
+    let begun = |demand| begin([Some(gateway.holder.clone()), None], demand, at(0), TERMS, NAMES);
+    let Begun::Ask(first, refused) = begun(Demand { is_open: true, ..demand(10, 900) }) else {
+        panic!("a slice is less")
+    };
+    let reply = store.answer(0, &refused, at(0));
+    assert!(!reply.is_granted);
+    let Begun::Ask(second, order) = begun(demand(400, 0)) else { panic!("a slice is less") };
+    assert_eq!(order.refused_like(&refused, &reply), None);
+    let fits = store.answer(0, &order, at(0));
+    assert!(fits.is_granted);
+    drop((second, Grant::new(order, fits, at(0).now), first, held));
+}
+
+/// Whoever forgets scopes holds the list of them and then the lock of what is used; a request must never do so the other
+/// way round. It would stop here.
+#[test]
+fn scopes_are_forgotten_while_requests_meet_them() {
+    let gateway = Gateway::new(0, &plan(&[(Measure::Requests, 1_000_000)]));
+    let scopes = std::sync::Mutex::new(Vec::<ScopeRef>::new());
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                for _ in 0..5_000 {
+                    let holders = [Some(gateway.holder.clone()), None];
+                    let note = |scope| scopes.lock().expect("no panic").push(scope);
+                    drop(reserve_alone(holders, demand(1, 1), at(0), TERMS, NAMES, note));
+                }
+            });
+        }
+        threads.spawn(|| {
+            for _ in 0..5_000 {
+                let mut listed = scopes.lock().expect("no panic");
+                listed.retain(|scope| !scope.close());
+            }
+        });
+    });
+    assert_eq!(gateway.holder.usage.in_work().0, 0);
+}
+
+/// Clocks of a gateway and its store differ a little: what was promised in the new day stays promised.
+#[test]
+fn nobody_goes_back_to_yesterday() {
+    let limits = Limits::default().with(Measure::Day, Some(1000));
+    let midnight =
+        |ms: u64| Clock { now: Duration::from_millis(ms), unix: Duration::from_secs(86_400 * 20_785) };
+    let before = |ms: u64| Clock { unix: Duration::from_secs(86_400 * 20_785 - 1), ..midnight(ms) };
+    let mut slices = Slices::new("a".into(), Duration::ZERO);
+    slices.meet(&limits, 5, midnight(0));
+    slices.promise(Measure::Day, 100, midnight(1));
+    slices.meet(&limits, 5, before(2));
+    slices.receive(Measure::Day, 100, 60, crate::request::quota::slices::period(Measure::Day, midnight(1)));
+    assert_eq!((slices.ready(Measure::Day, midnight(3)), slices.ready(Measure::Day, before(3))), (40, 0));
+}
+
 #[test]
 fn without_the_store_each_has_its_part_or_refuses() {
     let terms = Terms { gateways: 4, ..TERMS };
