@@ -141,8 +141,8 @@ fn take_alone(
         let standing = super::standing(&holders, clock);
         return Err(Box::new(Denied { refusal: Refusal::NoLimits { retry_after: UNKNOWN_WAIT }, standing }));
     }
-    let part = |holder: Holder| Holder { plan: Arc::new(holder.plan.part(terms.gateways)), ..holder };
-    let mut lease = reserve(holders.map(|holder| holder.map(part)), demand, clock)?;
+    let mut lease = reserve(parts(&holders, clock, terms), demand, clock)
+        .map_err(|denied| exhausted_or_unknown(denied, &holders, clock))?;
     lease.source = Source::Alone;
     with_locks(&lease.holders, |locked| {
         for (tally, limits, _) in each(locked, &lease.holders) {
@@ -153,6 +153,50 @@ fn take_alone(
         }
     });
     Ok(lease)
+}
+
+/// The same holders with the limits of this gateway by itself: of rates and of requests at a time its part, of budgets its
+/// part of what is left.
+fn parts(holders: &Holders, clock: Clock, terms: Terms) -> Holders {
+    let part = |holder: &Holder| {
+        let mut plan = holder.plan.part(terms.gateways);
+        let mut tallies = holder.usage.lock();
+        for (tally, limits, is_model) in tallies.scopes(&holder.plan, holder.rule) {
+            let own = match holder.rule.and_then(|rule| plan.rules.get_mut(rule)).filter(|_| is_model) {
+                Some(rule) => &mut rule.limits,
+                None => &mut plan.limits,
+            };
+            let Some(slices) = &tally.slices else { continue };
+            for measure in [Measure::Day, Measure::Month] {
+                if let Some(limit) = limits.get(measure) {
+                    let used = tally.budget_used(measure, clock);
+                    let part = slices.part_of_budget(measure, limit, used, terms.gateways, clock);
+                    *own = own.with(measure, Some(part));
+                }
+            }
+        }
+        drop(tallies);
+        Holder { plan: Arc::new(plan), ..holder.clone() }
+    };
+    [holders[0].as_ref().map(part), holders[1].as_ref().map(part)]
+}
+
+/// A budget is said to be used up only where the store had nothing left of it. Otherwise others may have room: the client
+/// may ask again.
+fn exhausted_or_unknown(denied: Box<Denied>, holders: &Holders, clock: Clock) -> Box<Denied> {
+    let Refusal::QuotaExhausted { measure, scope, frees, retry_after, .. } = denied.refusal else {
+        return denied;
+    };
+    let limit = with_locks(holders, |locked| {
+        let (tally, limits, _) = each(locked, holders).find(|(.., other)| *other == scope)?;
+        let is_out = tally.slices.as_ref()?.known_left(measure, clock) == Some(0);
+        limits.get(measure).filter(|_| is_out)
+    });
+    let refusal = match limit {
+        Some(limit) => Refusal::QuotaExhausted { measure, scope, limit, frees, retry_after },
+        None => Refusal::NoLimits { retry_after: UNKNOWN_WAIT },
+    };
+    Box::new(Denied { refusal, ..*denied })
 }
 
 /// Counts what was recorded earlier, as [`super::restore`] does, in the store: the least that was used of its budgets.

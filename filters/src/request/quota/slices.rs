@@ -92,6 +92,9 @@ struct Share {
     /// What the store had left, and when.
     left: u64,
     left_at: Duration,
+    is_left_known: bool,
+    /// Taken of a budget since then without the store.
+    alone: u64,
     /// Whether somebody is fetching a slice.
     is_filling: bool,
 }
@@ -232,6 +235,7 @@ impl Slices {
     pub(super) fn note_left(&mut self, measure: Measure, left: u64, clock: Clock) {
         let share = &mut self.shares[measure as usize];
         (share.left, share.left_at) = (left.saturating_mul(unit(measure)), clock.now);
+        (share.is_left_known, share.alone) = (true, 0);
     }
 
     /// Takes `amount` out of `promised`, which had been set aside or given; the rest is ready for others.
@@ -264,8 +268,33 @@ impl Slices {
             share.enter(period(measure, clock));
             if share.period == period(measure, clock) {
                 share.out = share.out.saturating_add(amount);
+                share.alone = share.alone.saturating_add(amount);
             }
         }
+    }
+
+    /// What the store had left of a budget in this period when it last answered, in our units; `None` if it was not asked.
+    pub(super) fn known_left(&self, measure: Measure, clock: Clock) -> Option<u64> {
+        let share = &self.shares[measure as usize];
+        (share.is_left_known && share.period == period(measure, clock)).then_some(share.left)
+    }
+
+    /// The limit of a budget for this gateway by itself, of which it has `used` some with the store and without: that, and
+    /// its part of what was left when the store last answered, so that all parts together are no more than was left.
+    pub(super) fn part_of_budget(
+        &self,
+        measure: Measure,
+        limit: u64,
+        used: u64,
+        gateways: u64,
+        clock: Clock,
+    ) -> u64 {
+        let share = &self.shares[measure as usize];
+        let alone = if share.period == period(measure, clock) { share.alone } else { 0 };
+        let left = self.known_left(measure, clock);
+        let left = left.unwrap_or_else(|| limit.saturating_sub(used.saturating_sub(alone)));
+        let part = (left / gateways.max(1)).max(u64::from(left > 0));
+        used.saturating_add(part.saturating_sub(alone))
     }
 
     /// Sets right what was taken as `reserved` and turned out as `used`. What a rate got while the store was away
@@ -295,6 +324,7 @@ impl Slices {
                 share.out = share.out.saturating_sub(reserved);
                 share.charged = share.charged.saturating_add(used);
                 if is_alone {
+                    share.alone = share.alone.saturating_sub(reserved.saturating_sub(used));
                     // The store never gave it: what is left of it is nobody's.
                     continue;
                 }

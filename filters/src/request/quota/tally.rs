@@ -182,6 +182,11 @@ impl Tally {
         self.budget_mut(measure).take(used, period);
     }
 
+    /// Used of a budget in this period, with what is reserved.
+    pub(super) fn budget_used(&self, measure: Measure, clock: Clock) -> u64 {
+        self.budget(measure).used(period(measure, clock))
+    }
+
     /// What is left of the tightest limit on requests, and of the tightest on tokens.
     pub(super) fn left(&self, limits: &Limits, clock: Clock) -> [Option<Remaining>; 2] {
         if let Some(slices) = &self.slices {

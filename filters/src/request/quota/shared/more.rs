@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::super::limits::{Amounts, MEASURES, Measure, Used, amounts};
 use super::super::slices::period;
-use super::super::{Holder, STEP, Scope};
+use super::super::{STEP, Scope};
 use super::{
-    Aside, Clock, Entry, Grant, Item, Lack, Lease, Order, Refusal, ScopeRef, Source, Terms, each, refuse,
-    unit, with_locks,
+    Aside, Clock, Entry, Grant, Item, Lack, Lease, Order, Refusal, ScopeRef, Source, Terms, each, parts,
+    refuse, unit, with_locks,
 };
 
 /// Whether a stream may go on.
@@ -186,11 +186,11 @@ impl Lease {
     /// The budget of which this gateway's part is used up.
     pub fn more_alone(&mut self, used: Used, now: Clock, terms: Terms) -> Result<u64, Refusal> {
         let before = self.reserved;
+        let own = self.holders.clone();
         // What was reserved while the store was away holds its part already.
-        let gateways = if self.source == Source::Alone { 1 } else { terms.gateways };
-        let part = |holder: Holder| Holder { plan: Arc::new(holder.plan.part(gateways)), ..holder };
-        let own = std::mem::take(&mut self.holders);
-        self.holders = own.clone().map(|holder| holder.map(part));
+        if self.source != Source::Alone {
+            self.holders = parts(&own, now, terms);
+        }
         let allowed = self.allow(used, now);
         self.holders = own;
         let after = self.reserved;

@@ -336,6 +336,38 @@ fn a_refusal_holds_for_all_that_need_as_much() {
     drop((first, held));
 }
 
+/// Without the store a gateway has its part of what is left of a budget, not of the whole of it: what was used before, here or
+/// elsewhere, is used, and what is left is not called used up.
+#[test]
+fn alone_a_budget_has_a_part_of_what_is_left() {
+    let terms = Terms { gateways: 4, ..TERMS };
+    let alone = |gateway: &Gateway, tokens| {
+        let holders = [Some(gateway.holder.clone()), None];
+        reserve_alone(holders, demand(tokens, 0), at(0), terms, NAMES, |_| {})
+            .map_err(|denied| denied.refusal)
+    };
+    let plan = plan(&[(Measure::Day, 1000)]);
+    let restarted = Gateway::new(0, &plan);
+    super::super::restore(&restarted.holder, 600, 0, at(0));
+    let held = alone(&restarted, 100).expect("a quarter of 400");
+    assert!(matches!(alone(&restarted, 1), Err(Refusal::NoLimits { .. })), "others may have room");
+    drop(held);
+    assert!(alone(&restarted, 100).is_ok(), "it was given back");
+    // One that has used more than a quarter of all has a quarter of what the store had left.
+    let (mut store, mut busy) = (Store::default(), Gateway::new(1, &plan));
+    let held = busy.reserve(&mut store, demand(700, 0), at(0)).expect("room");
+    let left = (1000 - 700 - 50) / 4;
+    assert!(alone(&busy, left + 1).is_err());
+    let more = alone(&busy, left).expect("its part of the rest");
+    assert!(alone(&busy, 1).is_err());
+    drop((held, more));
+    // Where the store had nothing left, that is said, with the limit as it is.
+    let (mut store, mut full) = (Store::default(), Gateway::new(2, &plan));
+    let _held = full.reserve(&mut store, demand(1000, 0), at(0)).expect("room");
+    let refusal = alone(&full, 1).expect_err("nothing is left");
+    assert!(matches!(refusal, Refusal::QuotaExhausted { limit: 1000, .. }), "{refusal:?}");
+}
+
 /// One that named no cap was refused for all the output that it would have taken, not for a token of it.
 #[test]
 fn a_refusal_of_much_output_does_not_hold_for_little() {
