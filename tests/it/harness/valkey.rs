@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
+use super::gateway::Folder;
+
 /// Starting takes milliseconds; two busy cores may run several tests at once.
 const START: Duration = Duration::from_secs(20);
 
@@ -16,6 +18,7 @@ pub(crate) struct Valkey {
     port: u16,
     tls_port: u16,
     options: Vec<String>,
+    folder: Folder,
     process: Option<Child>,
 }
 
@@ -37,7 +40,7 @@ impl Valkey {
             return None;
         }
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut server = Self { port: 0, tls_port: 0, options, process: None };
+        let mut server = Self { port: 0, tls_port: 0, options, folder: Folder::new(), process: None };
         server.restart();
         Some(server)
     }
@@ -114,8 +117,9 @@ impl Valkey {
             self.tls_port = if has_tls { free_port() } else { 0 };
         }
         let (port, tls_port) = (self.port.to_string(), self.tls_port.to_string());
-        // What a replica is given goes through a file there.
-        let folder = std::env::temp_dir().display().to_string();
+        // What a replica is given goes through a file there, which nobody may find again.
+        let _ = std::fs::remove_file(self.folder.path().join("dump.rdb"));
+        let folder = self.folder.path().display().to_string();
         let mut command = Command::new(program("server").expect("it was there"));
         command.args([
             "--bind",
