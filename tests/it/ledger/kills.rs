@@ -64,6 +64,24 @@ impl Load {
     }
 }
 
+/// Kills the gateway under load, and starts it again where it was.
+async fn killed(gateway: Gateway, load: Load, kills: &mut Vec<Instant>) -> Gateway {
+    load.is_over.store(true, Ordering::Relaxed);
+    let folder = gateway.kill();
+    kills.push(Instant::now());
+    load.stop().await;
+    Gateway::start_again(folder).await
+}
+
+/// A server that was killed, started again.
+async fn back(mut server: Postgres) -> Postgres {
+    let restart = move || {
+        server.restart();
+        server
+    };
+    tokio::task::spawn_blocking(restart).await.expect("it starts again")
+}
+
 async fn until_answered(answered: &Answered, more: usize) {
     let goal = answered.lock().expect("no panic").len() + more;
     eventually("requests to be answered", || async {
@@ -108,11 +126,7 @@ async fn kills_of_the_gateway_cost_no_committed_row_in_sqlite() {
     for round in 0..rounds() {
         let load = Load::start(&gateway, round, &answered);
         until_answered(&answered, 200).await;
-        load.is_over.store(true, Ordering::Relaxed);
-        let folder = gateway.kill();
-        kills.push(Instant::now());
-        load.stop().await;
-        gateway = Gateway::start_again(folder).await;
+        gateway = killed(gateway, load, &mut kills).await;
     }
     let missing = is_exact(&storage, &answered, &kills).await;
     let total = answered.lock().expect("no panic").len();
@@ -139,28 +153,15 @@ async fn kills_of_postgres_and_of_the_gateway_in_turn_cost_no_committed_row() {
         until_answered(&answered, 200).await;
         if round % 2 == 1 {
             // Both are gone at once: the journal alone knows.
-            load.is_over.store(true, Ordering::Relaxed);
-            let folder = gateway.kill();
-            kills.push(Instant::now());
-            load.stop().await;
-            gateway = Gateway::start_again(folder).await;
+            gateway = killed(gateway, load, &mut kills).await;
             assert_eq!(gateway.chat(json!({})).await.status, 200, "it serves before its store is back");
         } else {
             assert_eq!(load.stop().await, 0, "no request fails because the store is away");
         }
-        server = tokio::task::spawn_blocking(move || {
-            server.restart();
-            server
-        })
-        .await
-        .expect("it starts again");
+        server = back(server).await;
         let load = Load::start(&gateway, round + 1000, &answered);
         until_answered(&answered, 50).await;
-        load.is_over.store(true, Ordering::Relaxed);
-        let folder = gateway.kill();
-        kills.push(Instant::now());
-        load.stop().await;
-        gateway = Gateway::start_again(folder).await;
+        gateway = killed(gateway, load, &mut kills).await;
     }
     let missing = is_exact(&storage, &answered, &kills).await;
     let total = answered.lock().expect("no panic").len();
@@ -198,19 +199,10 @@ async fn kills_of_all_three_in_turn_charge_every_request_once() {
         database.kill();
         until_answered(&answered, 60).await;
         assert_eq!(load.stop().await, 0, "no request fails because a store is away");
-        database = tokio::task::spawn_blocking(move || {
-            database.restart();
-            database
-        })
-        .await
-        .expect("it starts again");
+        database = back(database).await;
         let load = Load::start(&gateway, round + 1000, &answered);
         until_answered(&answered, 60).await;
-        load.is_over.store(true, Ordering::Relaxed);
-        let folder = gateway.kill();
-        kills.push(Instant::now());
-        load.stop().await;
-        gateway = Gateway::start_again(folder).await;
+        gateway = killed(gateway, load, &mut kills).await;
     }
     let missing = is_exact(&storage, &answered, &kills).await;
     let total = answered.lock().expect("no panic").len();
@@ -242,12 +234,7 @@ async fn overfilled(when_full: &str) -> Option<(Postgres, Storage, Gateway, Vec<
     for _ in 0..200 {
         statuses.push(gateway.chat(json!({})).await.status);
     }
-    server = tokio::task::spawn_blocking(move || {
-        server.restart();
-        server
-    })
-    .await
-    .expect("it starts again");
+    server = back(server).await;
     let storage = postgres(&server.url());
     // Kept until the end: a gateway without a server of models is not ready.
     std::mem::forget(upstream);
