@@ -109,6 +109,8 @@ pub struct Tell {
     /// Of the day and of the month: the period, what was charged in it so far, how much more is outstanding (or how much
     /// in all), and the least that was used in all, in units of the store.
     pub budgets: [(u64, u64, i64, u64); 2],
+    /// Whether more was charged than was told before.
+    pub has_charged: bool,
     /// Whether what is outstanding is said in whole, as at the begin of a connection.
     pub is_whole: bool,
     /// Whether nothing is outstanding and all has been told before, so that the scope can be forgotten here.
@@ -375,6 +377,7 @@ impl Slices {
             }
             let (now, before) = (share.outstanding(unit(measure)), share.known);
             is_news |= now != before || share.charged != share.told;
+            tell.has_charged |= share.charged != share.told;
             share.told = share.charged;
             is_empty &= now == 0;
             share.known = now;

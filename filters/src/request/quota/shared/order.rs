@@ -137,7 +137,8 @@ impl Tell {
     /// Whether it says nothing that would be lost unsaid.
     fn is_idle(&self) -> bool {
         let [day, month] = &self.budgets;
-        self.rates.is_empty() && self.in_flight == 0 && day.2 == 0 && month.2 == 0
+        let is_outstanding = self.in_flight != 0 || day.2 != 0 || month.2 != 0;
+        self.rates.is_empty() && !is_outstanding && !self.has_charged
     }
 }
 
