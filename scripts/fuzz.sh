@@ -21,17 +21,17 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 cargo build --manifest-path filters/fuzz/Cargo.toml --release --locked --target "$host" --target-dir target/fuzz
 
 for target in "${targets[@]}"; do
-  work=target/fuzz/work/$target
+  grown=target/fuzz/grown/$target
   kept=filters/fuzz/corpus/$target
-  mkdir -p "$work" "$kept" target/fuzz/found
+  mkdir -p "$grown" "$kept" target/fuzz/found
   # A unit of 16 KiB may take a second here, where every comparison is counted; the gateway takes a thousandth of it.
-  target/fuzz/"$host"/release/"$target" "$work" "$kept" -max_total_time="$seconds" -max_len=16384 -timeout=10 -len_control=20 \
+  target/fuzz/"$host"/release/"$target" "$grown" "$kept" -max_total_time="$seconds" -max_len=16384 -timeout=10 -len_control=20 \
     -rss_limit_mb=4096 -dict=filters/fuzz/words.dict -artifact_prefix=target/fuzz/found/"$target"- -print_final_stats=1 -verbosity=0
   # The smallest set of short texts that reaches as much, and of that some three hundred of all lengths.
-  rm -rf "$work.small" && mkdir -p "$work.small"
-  target/fuzz/"$host"/release/"$target" -merge=1 -max_len=512 "$work.small" "$kept" "$work" -verbosity=0
+  rm -rf "$grown.small" && mkdir -p "$grown.small"
+  target/fuzz/"$host"/release/"$target" -merge=1 -max_len=512 "$grown.small" "$kept" "$grown" -verbosity=0
   # Texts that once broke something stay, under such names.
   find "$kept" -type f ! -name 'broke-*' -delete
-  every=$(($(find "$work.small" -type f | wc -l) / 300 + 1))
-  find "$work.small" -type f -printf '%s %p\n' | sort -n | awk -v every=$every 'NR % every == 0 { print $2 }' | xargs -r cp -t "$kept"
+  every=$(($(find "$grown.small" -type f | wc -l) / 300 + 1))
+  find "$grown.small" -type f -printf '%s %p\n' | sort -n | awk -v every=$every 'NR % every == 0 { print $2 }' | xargs -r cp -t "$kept"
 done

@@ -207,7 +207,7 @@ async fn bodies_that_are_no_request_are_refused_with_the_reason() {
     let gateway = Gateway::start(&Conf::to(upstream.address).set("tollgate.limits.json_depth", 32)).await;
     let deep = format!(r#"{{"model":"{MODEL}","x":{}1{}}}"#, "[".repeat(40), "]".repeat(40));
     let abyss = format!(r#"{{"model":"{MODEL}","x":{}"#, "[".repeat(500_000));
-    let cases: [(&str, &str, &str); 16] = [
+    let cases: [(&str, &str, &str); 17] = [
         ("empty", "", "invalid_json"),
         ("not JSON", "hello", "invalid_json"),
         ("cut", r#"{"model":"test-model""#, "invalid_json"),
@@ -224,6 +224,11 @@ async fn bodies_that_are_no_request_are_refused_with_the_reason() {
         ("null for a model", r#"{"model":null,"messages":[]}"#, "missing_model"),
         ("stream as text", r#"{"model":"test-model","stream":"yes","messages":[]}"#, "unsupported_value"),
         ("a negative cap", r#"{"model":"test-model","max_tokens":-1,"messages":[]}"#, "unsupported_value"),
+        (
+            "too many choices",
+            r#"{"model":"test-model","n":9223372036854775807,"messages":[]}"#,
+            "unsupported_value",
+        ),
     ];
     for (name, body, code) in cases {
         let answer = gateway.exchange(&Request::post("/v1/chat/completions", body).key(KEY)).await;

@@ -169,7 +169,10 @@ impl Drop for Valkey {
     }
 }
 
-/// A Sentinel that watches one server under the name `limits`.
+/// What a Sentinel asks for.
+pub(crate) const SENTINEL_PASSWORD: &str = "who-watches";
+
+/// A Sentinel that watches one server under the name `limits`, and answers those who know its password.
 pub(crate) struct Sentinel {
     port: u16,
     process: Child,
@@ -184,7 +187,7 @@ impl Sentinel {
             let port = free_port();
             let file = folder.join(format!("sentinel-{port}.conf"));
             let text = format!(
-                "port {port}\nbind 127.0.0.1\nsentinel monitor limits 127.0.0.1 {master} 1\n\
+                "port {port}\nbind 127.0.0.1\nrequirepass {SENTINEL_PASSWORD}\nsentinel monitor limits 127.0.0.1 {master} 1\n\
                  sentinel down-after-milliseconds limits 1000\nsentinel failover-timeout limits 3000\n"
             );
             std::fs::write(&file, text).expect("the folder can be written");
@@ -204,7 +207,7 @@ impl Sentinel {
 
     /// What it answers to a command, as it came.
     pub(crate) fn ask(&self, command: &str) -> String {
-        ask(self.port, command)
+        ask(self.port, &format!("AUTH {SENTINEL_PASSWORD}\r\n{command}"))
     }
 }
 

@@ -6,7 +6,7 @@ use super::{TENANT, sharing, start, until_store};
 use crate::harness::eventually;
 use crate::harness::gateway::{Folder, Gateway};
 use crate::harness::upstream::Upstream;
-use crate::harness::valkey::{Sentinel, Valkey};
+use crate::harness::valkey::{SENTINEL_PASSWORD, Sentinel, Valkey};
 
 const LIMITS: &str = "tollgate.limits.shared";
 
@@ -85,8 +85,10 @@ async fn a_sentinel_leads_to_the_replica_when_the_master_dies() {
     let upstream = Upstream::chatting().await;
     let conf = sharing(&master, &upstream, json!({"tokens_per_day": 100_000, "max_in_flight": 10}))
         .set("tollgate.limits.store", sentinel.url())
-        .set(&format!("{LIMITS}.sentinel_master"), "limits");
-    let gateways = start(1, &conf).await;
+        .set(&format!("{LIMITS}.sentinel_master"), "limits")
+        .set(&format!("{LIMITS}.sentinel_password"), "file:sentinel.password");
+    let folder = folder_with("sentinel.password", SENTINEL_PASSWORD);
+    let gateways = [Gateway::start_in(folder, &conf).await];
     until_store(&gateways[0], true).await;
     assert_eq!(gateways[0].chat(json!({})).await.status, 200);
     eventually("the replica to have it", || async { (replica.number(TENANT, "d") == 10.0).then_some(()) })

@@ -1,6 +1,10 @@
 //! Whether a model's answer declines: it says at its beginning that it cannot or will not. Of the languages that rules are
 //! written in; told by a few phrases, since it is evidence only together with the same question asked again.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
 use super::super::view::normalise;
 
 /// Bytes of an answer in which it says so.
@@ -68,15 +72,20 @@ const PHRASES: &[&str] = &[
     "नहीं कर सकती",
 ];
 
+/// Each phrase with either apostrophe, in any case.
+static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let typographic = PHRASES.iter().map(|phrase| phrase.replace('\'', "\u{2019}"));
+    let all = PHRASES.iter().map(|phrase| (*phrase).to_owned()).chain(typographic);
+    AhoCorasick::builder().ascii_case_insensitive(true).build(all).expect("a few phrases fit")
+});
+
 /// Whether an answer declines.
 ///
 /// # Cost
-/// A few dozen short searches in its first bytes.
+/// One search of its first bytes, and no allocation where they are ASCII.
 pub(in super::super) fn declines(answer: &str) -> bool {
     let beginning = &answer[..answer.floor_char_boundary(BEGINNING)];
-    // Normalised ASCII keeps its capitals; typographic apostrophes stay what they are.
-    let beginning = normalise(beginning).to_ascii_lowercase().replace('\u{2019}', "'");
-    PHRASES.iter().any(|phrase| beginning.contains(phrase))
+    FINDER.is_match(&*normalise(beginning))
 }
 
 #[cfg(test)]
