@@ -130,7 +130,7 @@ impl Scanner {
     /// Looks at one text, or remembers what was seen in it when `owner` sent it before.
     ///
     /// # Cost
-    /// As [`Scanner::scan`], or a third of a nanosecond a byte and what it takes to normalise it.
+    /// As [`Scanner::scan`] and a hash of the text, or that hash and what it takes to normalise it.
     pub fn scan_for<'s>(&self, owner: u64, text: &str, role: Role, scratch: &'s mut Scratch) -> Scanned<'s> {
         scratch.counts.0 += 1;
         let recent = scratch.recent.of(self.number);
