@@ -112,14 +112,14 @@ fn cost(what: &str, texts: &[String], is_cold: bool, mut look: impl FnMut(&str) 
     while !rest.is_empty() {
         let mut size = 0;
         let mut count = 0;
-        while count < rest.len() && size < PART {
+        while count < rest.len() && size < part_size() {
             size += rest[count].len();
             count += 1;
         }
         let part;
         (part, rest) = rest.split_at(count);
         let mut best = Duration::MAX;
-        for _ in 0..if is_cold { 3 } else { TIMES } {
+        for _ in 0..times(is_cold) {
             let mut taken = Duration::ZERO;
             for text in part {
                 // What the other work on a processor leaves of its caches.
@@ -182,4 +182,15 @@ fn load(folder: &Path) -> Result<Packs, Box<dyn std::error::Error>> {
         }
     }
     Packs::link(packs).map_err(|faults| format!("{faults:?}").into())
+}
+
+/// `FRESH=1` looks at all of a file before it looks again, so that no text is one that the processor remembers.
+fn part_size() -> usize {
+    if std::env::var_os("FRESH").is_some() { MOST } else { PART }
+}
+
+/// `TIMES=` looks as often as a profiler needs.
+fn times(is_cold: bool) -> usize {
+    let wanted = std::env::var("TIMES").ok().and_then(|times| times.parse().ok());
+    wanted.unwrap_or(if is_cold { 3 } else { TIMES })
 }

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::pattern::Event;
+use super::pattern::{EDGE, Event};
 use super::policy::Action;
 
 mod declined;
@@ -25,7 +25,7 @@ pub use sketch::{Sketch, text_hash};
 
 /// Bytes around a seam that are read together. Rules reach 40 characters by default; scripts of three bytes a
 /// character need more.
-const REACH: u32 = 240;
+const REACH: u32 = EDGE;
 /// Chains that one prompt leaves behind: its own end, and that end after what came before.
 const MOST_CHAINS: usize = 6;
 /// Rule words of one chain.

@@ -98,7 +98,11 @@ enum Condition {
         ordered: Languages,
         gap: u32,
     },
-    Pattern(String),
+    Pattern {
+        text: String,
+        /// The concept around whose atoms it is looked for, and how far.
+        near: Option<((String, Place), u32)>,
+    },
 }
 
 /// A text that a rule must find, or must not.

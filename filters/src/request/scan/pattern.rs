@@ -14,6 +14,7 @@ mod cut;
 mod examples;
 mod frequency;
 mod lexicon;
+mod nearby;
 mod phrase;
 mod pieces;
 mod proximity;
@@ -37,12 +38,13 @@ use super::{Category, Severity, View};
 pub(crate) use lexicon::Beside;
 use lexicon::Lexicon;
 pub(crate) use lexicon::Literals;
+use nearby::{Nearby, NearbyScratch, near};
 use phrase::Window;
 use proximity::Proximity;
 pub use proximity::{Hit, Subject};
 pub use stream::PatternStream;
-pub use workspace::Event;
-use workspace::Workspace;
+pub use workspace::{EDGE, Event};
+use workspace::{Possible, Workspace};
 
 /// All rule packs in a form that texts can be searched for.
 #[derive(Debug)]
@@ -53,10 +55,11 @@ pub struct Patterns {
     rules: Vec<LinkedRule>,
     lexicon: Lexicon,
     proximity: Proximity,
-    /// The rules that are patterns, in the order of the engine's numbers.
+    /// The rules that are patterns: those of the engine in the order of its numbers, then those of `nearby`.
     pattern_rules: Vec<u32>,
     starts: Option<Starts>,
     matcher: Matcher,
+    nearby: Nearby,
     /// Whether a rule reads the raw view and not the normalised one.
     has_raw_rules: bool,
     /// Finds literals anywhere, for texts without borders between words. Made when the first such text comes.
@@ -70,6 +73,7 @@ pub struct PatternScratch {
     matcher: MatcherScratch,
     workspace: Workspace,
     starts: Option<Cache>,
+    nearby: NearbyScratch,
     /// For each pattern where it ended first; `usize::MAX` if it did not.
     pattern_ends: Vec<usize>,
 }
@@ -104,6 +108,8 @@ pub struct Plan {
     proximity: Proximity,
     pattern_rules: Vec<u32>,
     patterns: Vec<Hir>,
+    /// How many of them are for the engine, the first ones; the others are looked for around atoms, in whole texts.
+    direct: usize,
 }
 
 impl Plan {
@@ -119,11 +125,16 @@ impl Plan {
         let mut faults = Vec::new();
         let mut pattern_rules = Vec::new();
         let mut patterns = Vec::new();
-        for (number, rule) in (0..).zip(&packs.rules) {
-            let Trigger::Pattern(pattern) = &rule.trigger else { continue };
-            let pattern = regex::normalised(pattern, rule.views, &normalise);
+        let numbered = || (0..).zip(&packs.rules);
+        let [direct, others] =
+            [false, true].map(|is_near| numbered().filter(move |(_, rule)| near(rule).is_some() == is_near));
+        let mut direct_count = 0;
+        for (number, rule) in direct.chain(others) {
+            let Trigger::Pattern { text, .. } = &rule.trigger else { continue };
+            let pattern = regex::normalised(text, rule.views, &normalise);
             match regex::parse(&pattern) {
                 Ok(hir) => {
+                    direct_count += usize::from(near(rule).is_none());
                     pattern_rules.push(number);
                     patterns.push(hir);
                 }
@@ -139,7 +150,8 @@ impl Plan {
             }
         };
         let proximity = Proximity::new(&packs.rules, lexicon.shortest_atoms(), lexicon.reach() + MAX_LITERAL);
-        Ok(Self { rules: packs.rules.clone(), lexicon, proximity, pattern_rules, patterns })
+        let direct = direct_count;
+        Ok(Self { rules: packs.rules.clone(), lexicon, proximity, pattern_rules, patterns, direct })
     }
 
     /// The name under which the saved form of these packs fits this engine, on this processor; `None` if there is
@@ -166,6 +178,7 @@ impl Plan {
             }
         };
         let matcher = Matcher::new(engine, self.wanted(mode), saved).map_err(fault)?;
+        let nearby = self.nearby(mode).map_err(|message| fault(Unfit { pattern: None, message }))?;
         let starts = if self.patterns.is_empty() { None } else { Some(Starts::new(&self.patterns)) };
         let starts = starts.transpose().map_err(|message| fault(Unfit { pattern: None, message }))?;
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -182,13 +195,23 @@ impl Plan {
             pattern_rules,
             starts,
             matcher,
+            nearby,
             borderless,
             has_raw_rules,
         })
     }
 
+    /// What the engine looks for: of a text in pieces all patterns, since it is not kept.
     fn wanted(&self, mode: Mode) -> Wanted<'_> {
-        Wanted { literals: &self.lexicon.literals, patterns: &self.patterns, mode }
+        let count = if mode == Mode::Stream { self.patterns.len() } else { self.direct };
+        Wanted { literals: &self.lexicon.literals, patterns: &self.patterns[..count], mode }
+    }
+
+    fn nearby(&self, mode: Mode) -> Result<Nearby, String> {
+        let from = self.wanted(mode).patterns.len();
+        let rules = self.pattern_rules[from..].iter().map(|rule| &self.rules[*rule as usize]);
+        let patterns = rules.filter_map(near).zip(&self.patterns[from..]);
+        Nearby::new(patterns, self.lexicon.shortest_atoms().len())
     }
 }
 
@@ -219,6 +242,7 @@ impl Patterns {
             matcher: self.matcher.scratch(),
             workspace: self.proximity.workspace(self.rules.len()),
             starts: self.starts.as_ref().map(Starts::cache),
+            nearby: self.nearby.scratch(),
             pattern_ends: vec![usize::MAX; self.pattern_rules.len()],
         }
     }
@@ -236,7 +260,7 @@ impl Patterns {
         let text = &text.as_bytes()[..text.len().min(u32::MAX as usize)];
         let window = Window { bytes: text, is_final: true, has_borders: subject.has_borders };
         let before = hits.len();
-        let PatternScratch { matcher, workspace, starts, pattern_ends, .. } = scratch;
+        let PatternScratch { matcher, workspace, starts, nearby, pattern_ends, .. } = scratch;
         workspace.begin();
         pattern_ends.fill(usize::MAX);
         let literal_count = self.lexicon.literals.all.len();
@@ -246,12 +270,8 @@ impl Patterns {
                 return;
             }
             self.lexicon.uses(number, end, window, |place| {
-                if let Ok(event) = self.lexicon.check(place, end, window)
-                    && workspace.push(event)
-                {
-                    let until = self.proximity.known_until(event.end);
-                    self.proximity.settle(workspace, until, subject, hits);
-                    self.proximity.forget(workspace);
+                if workspace.note(place, end, self.lexicon.meaning(place)) {
+                    self.look(workspace, nearby, window, |_| true, subject, hits);
                 }
             });
         };
@@ -260,7 +280,17 @@ impl Patterns {
         } else if let Some(anywhere) = self.borderless() {
             anywhere.scan(text, &mut anywhere.scratch(), &mut report);
         }
+        // Few literals can matter: for most rules something is missing, wherever it would have to stand.
+        self.proximity.choose(workspace, subject);
+        self.nearby.concepts().for_each(|concept| workspace.need(concept));
+        let from_end = (text.len() as u32).saturating_sub(EDGE);
+        self.look(workspace, nearby, window, |end| end <= EDGE || end >= from_end, subject, hits);
         self.proximity.settle(workspace, u32::MAX, subject, hits);
+        let direct = pattern_ends.len() - self.nearby.concepts().count();
+        // As with the engine's: where words stand together that were apart, only atoms are looked for.
+        let is_read =
+            |number| subject.has_borders && self.reads(self.pattern_rules[direct + number], subject);
+        self.nearby.search(text, nearby, is_read, |number, end| pattern_ends[direct + number] = end);
         if let (Some(finder), Some(cache)) = (&self.starts, starts) {
             for (pattern, end) in pattern_ends.iter().enumerate().filter(|(_, end)| **end != usize::MAX) {
                 let rule = self.pattern_rules[pattern];
@@ -271,6 +301,36 @@ impl Patterns {
             }
         }
         hits[before..].sort_unstable();
+    }
+
+    /// Looks at what was noted, and judges when there is no room for more atoms. Of what no rule needs only that is looked at
+    /// which ends where `is_kept` says.
+    #[inline(never)]
+    fn look(
+        &self,
+        workspace: &mut Workspace,
+        nearby: &mut NearbyScratch,
+        window: Window<'_>,
+        is_kept: impl Fn(u32) -> bool,
+        subject: Subject,
+        hits: &mut Vec<Hit>,
+    ) {
+        let possible = std::mem::take(&mut workspace.possible);
+        for Possible { place, end } in possible.iter().copied() {
+            let (concept, _) = self.lexicon.meaning(place);
+            if (workspace.needs(concept) || is_kept(end))
+                && let Ok(event) = self.lexicon.check(place, end as usize, window)
+            {
+                self.nearby.note(event, nearby);
+                if workspace.push(event) {
+                    let until = self.proximity.known_until(event.end);
+                    self.proximity.settle(workspace, until, subject, hits);
+                    self.proximity.forget(workspace);
+                }
+            }
+        }
+        workspace.possible = possible;
+        workspace.possible.clear();
     }
 
     /// Whether a rule speaks of such texts.

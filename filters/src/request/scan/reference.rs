@@ -80,7 +80,8 @@ impl Reference {
     }
 }
 
-const NEVER_FAILS: &str = "a lazy DFA fails on bytes it was told to quit at, or if it was told to give up";
+pub(super) const NEVER_FAILS: &str =
+    "a lazy DFA fails on bytes it was told to quit at, or if it was told to give up";
 
 impl Reference {
     pub(crate) fn open(&self) -> ReferenceStream {
@@ -138,7 +139,8 @@ impl Reference {
     }
 }
 
-fn dfa(pattern: &Hir) -> Result<DFA, String> {
+/// A pattern as it is searched for from its beginning.
+pub(super) fn dfa(pattern: &Hir) -> Result<DFA, String> {
     let nfa = thompson::Compiler::new()
         .configure(thompson::Config::new().utf8(false).which_captures(thompson::WhichCaptures::None))
         .build_from_hir(pattern)

@@ -68,7 +68,7 @@ struct Entry {
 }
 
 /// A word of a text.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Word {
     start: usize,
     /// How many letters it has, or sixty-four if there are more.
@@ -93,6 +93,22 @@ pub(crate) struct Unfinished {
     /// Its number.
     pub(crate) literal: u32,
 }
+
+/// One of the words of a block, of which something may be known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    word: u8,
+    what: u8,
+}
+
+/// That it may be a whole word, or begin with a stem, or with a stem of fewer letters, or make a pair with the one before.
+const WHOLE: u8 = 1;
+const STEM: u8 = 2;
+const SHORT: u8 = 4;
+const PAIR: u8 = 8;
+
+/// Words that begin in a block of 64 bytes, at most.
+const MOST_WORDS: usize = 32;
 
 /// Bytes of a stem that are hashed.
 const KEY: u32 = 4;
@@ -177,20 +193,35 @@ impl Tables {
         Ok(Self { whole: Table::new(whole)?, stems: Table::new(stems)?, short })
     }
 
-    /// Looks up one word: `row` gets what may be there, and for how many letters.
+    /// What may be known of a word: [`WHOLE`], [`STEM`] and [`SHORT`].
     #[inline]
-    fn look_up(&self, word: Word, mut row: impl FnMut(&[Entry], u32)) {
+    fn knows(&self, word: Word) -> u8 {
         let Word { letters, head, .. } = word;
-        if let Some(entries) = self.whole.of(whole_key(head, letters)) {
-            row(entries, letters);
+        let whole = u8::from(self.whole.may_have(whole_key(head, letters)));
+        let stem = u8::from(self.stems.may_have(stem_key(head, letters.min(KEY))));
+        let mut short = false;
+        for key in &self.short {
+            short |= (letters > *key) & self.stems.may_have(stem_key(head, *key));
         }
-        let key = letters.min(KEY);
-        if let Some(entries) = self.stems.of(stem_key(head, key)) {
-            row(entries, key);
+        whole * WHOLE + stem * STEM + u8::from(short) * SHORT
+    }
+
+    /// Looks up one word of which that much is known: `row` gets what may be there, and for how many letters.
+    #[inline]
+    fn look_up(&self, word: Word, known: u8, mut row: impl FnMut(&[Entry], u32)) {
+        let Word { letters, head, .. } = word;
+        if known & WHOLE != 0 {
+            row(self.whole.of(whole_key(head, letters)), letters);
         }
-        for key in self.short.iter().copied().filter(|key| letters > *key) {
-            if let Some(entries) = self.stems.of(stem_key(head, key)) {
-                row(entries, key);
+        if known & STEM != 0 {
+            let key = letters.min(KEY);
+            row(self.stems.of(stem_key(head, key)), key);
+        }
+        if known & SHORT != 0 {
+            for key in self.short.iter().copied().filter(|key| letters > *key) {
+                if self.stems.may_have(stem_key(head, key)) {
+                    row(self.stems.of(stem_key(head, key)), key);
+                }
             }
         }
     }
@@ -224,7 +255,7 @@ impl Words {
         };
         self.each_word(text, from, until, |word| {
             for tables in [&self.alone, &self.paired] {
-                tables.look_up(word, |row, letters| {
+                tables.look_up(word, tables.knows(word), |row, letters| {
                     self.compare(row, text, word, letters, &mut report, &mut cut)
                 });
             }
@@ -244,27 +275,63 @@ impl Words {
         }
     }
 
-    /// Looks up all words.
-    #[inline]
+    /// Looks up all words. Those of a block are asked of every filter first, without a branch that depends on what they
+    /// are; then those of which a filter knows something are looked up, which few are.
+    #[inline(never)]
     fn scan_words(&self, text: &[u8], mut report: impl FnMut(u32, usize), mut cut: impl FnMut(u32, usize)) {
-        // The word before, and whether the literals that stand beside others were looked up for it.
-        let mut last = Word { start: 0, letters: 0, head: 0 };
+        // The words of a block behind the last one before it, and the places of those to look up.
+        let mut words = [Word::default(); MOST_WORDS + 1];
+        let mut places = [Known::default(); MOST_WORDS];
         let mut last_key = 0;
+        // Whether the literals that stand beside others were looked up for that last one.
         let mut is_done = true;
-        self.each_word(text, 0, text.len(), |word| {
-            self.alone
-                .look_up(word, |row, letters| self.compare(row, text, word, letters, &mut report, &mut cut));
-            let key = word.key();
-            let is_pair = self.pairs.has(last_key, key);
-            if is_pair {
-                for word in [last, word].into_iter().skip(usize::from(is_done)) {
-                    self.paired.look_up(word, |row, letters| {
-                        self.compare(row, text, word, letters, &mut report, &mut cut);
-                    });
+        let mut begun = 0;
+        let mut mask = block(text, 0);
+        let mut at = 0;
+        while at < text.len() {
+            let next = block(text, at + 64);
+            let mut starts = mask & !(mask << 1 | begun);
+            begun = mask >> 63;
+            let (mut count, mut known) = (0, 0);
+            while starts != 0 {
+                let offset = starts.trailing_zeros();
+                starts &= starts - 1;
+                let start = at + offset as usize;
+                let letters = (mask >> offset | (next << 1) << (63 - offset)).trailing_ones();
+                let word = Word { start, letters, head: load(text, start) };
+                let key = word.key();
+                let what = self.alone.knows(word) + u8::from(self.pairs.has(last_key, key)) * PAIR;
+                last_key = key;
+                places[known % MOST_WORDS] = Known { word: count, what };
+                known += usize::from(what != 0);
+                count += 1;
+                words[usize::from(count) % words.len()] = word;
+            }
+            let mut paired = if is_done { 0 } else { usize::MAX };
+            for Known { word: place, what } in places[..known].iter().copied() {
+                let place = usize::from(place);
+                let word = words[place + 1];
+                self.alone.look_up(word, what, |row, letters| {
+                    self.compare(row, text, word, letters, &mut report, &mut cut);
+                });
+                if what & PAIR != 0 {
+                    // The one before too, unless that was the second one of a pair itself.
+                    let is_before_done = paired == place;
+                    for word in words[place..place + 2].iter().skip(usize::from(is_before_done)) {
+                        self.paired.look_up(*word, self.paired.knows(*word), |row, letters| {
+                            self.compare(row, text, *word, letters, &mut report, &mut cut);
+                        });
+                    }
+                    paired = place + 1;
                 }
             }
-            (last, last_key, is_done) = (word, key, is_pair);
-        });
+            if count > 0 {
+                is_done = paired == usize::from(count);
+                words[0] = words[usize::from(count)];
+            }
+            mask = next;
+            at += 64;
+        }
     }
 
     /// Calls `each` with the words that begin in `from..until`.
@@ -371,15 +438,18 @@ impl Table {
         ((hash / 64) as usize, 1 << (hash % 64) | 1 << (product >> (self.shift - 6) & 63))
     }
 
-    /// The entries that may have this key.
+    /// Whether an entry may have this key.
     #[inline]
-    fn of(&self, key: u64) -> Option<&[Entry]> {
+    fn may_have(&self, key: u64) -> bool {
         let (word, bits) = self.bits(key);
-        if self.filled[word] & bits != bits {
-            return None;
-        }
+        self.filled[word] & bits == bits
+    }
+
+    /// The entries that may have this key, if [`Self::may_have`] says that some may.
+    #[inline]
+    fn of(&self, key: u64) -> &[Entry] {
         let row = self.hash(key) >> ROW_BITS;
-        Some(&self.entries[usize::from(self.rows[row])..usize::from(self.rows[row + 1])])
+        &self.entries[usize::from(self.rows[row])..usize::from(self.rows[row + 1])]
     }
 }
 

@@ -59,7 +59,12 @@ pub(crate) enum Trigger {
         gap: u32,
     },
     /// A regular expression.
-    Pattern(String),
+    Pattern {
+        /// As written.
+        text: String,
+        /// The concept around whose atoms alone it is looked for, and how many characters.
+        near: Option<(u16, u32)>,
+    },
 }
 
 /// File and place of something, for faults that show only later.
@@ -137,8 +142,13 @@ impl Packs {
         let named = |rules: &[LinkedRule]| {
             let mut named = vec![false; self.concepts.len()];
             for rule in rules {
-                if let Trigger::Proximity { concepts, unless, .. } = &rule.trigger {
-                    concepts.iter().chain(unless).for_each(|concept| named[usize::from(*concept)] = true);
+                match &rule.trigger {
+                    Trigger::Proximity { concepts, unless, .. } => {
+                        concepts.iter().chain(unless).for_each(|concept| named[usize::from(*concept)] = true);
+                    }
+                    Trigger::Pattern { near, .. } => {
+                        near.iter().for_each(|(concept, _)| named[usize::from(*concept)] = true);
+                    }
                 }
             }
             named
@@ -197,8 +207,10 @@ impl Linker {
             self.faults.push(origin.fault(format!("the rule `{}` is already at {other}", rule.id)));
         }
         let (languages, trigger) = match rule.condition {
-            Condition::Pattern(pattern) => {
-                (rule.languages.map_or(Languages::ANY, |(languages, _)| languages), Trigger::Pattern(pattern))
+            Condition::Pattern { text, near } => {
+                let near = near.and_then(|(name, gap)| Some((*self.resolve(&file, &[name]).first()?, gap)));
+                let languages = rule.languages.map_or(Languages::ANY, |(languages, _)| languages);
+                (languages, Trigger::Pattern { text, near })
             }
             Condition::All { concepts, unless, ordered, gap } => {
                 let concepts = self.resolve(&file, &concepts);

@@ -98,7 +98,7 @@ fn rule(mut map: Map<'_>, faults: &mut Faults<'_>) -> Option<Rule> {
         }
     }
     map.refuse_rest(
-        "id, category, severity, languages, views, roles, all, order, order_by_language, gap, unless, pattern, \
+        "id, category, severity, languages, views, roles, all, order, order_by_language, gap, unless, pattern, near, \
          reason, match, pass",
         faults,
     );
@@ -111,12 +111,24 @@ fn condition(map: &mut Map<'_>, faults: &mut Faults<'_>) -> Option<Condition> {
     match (map.take("all"), map.take("pattern")) {
         (Some(all), None) => proximity(all, map, faults),
         (None, Some((at, node))) => {
-            for key in ["order", "order_by_language", "gap", "unless"] {
+            for key in ["order", "order_by_language", "unless"] {
                 if let Some((at, _)) = map.take(key) {
                     faults.push(&at, "goes with `all` only; say it in the pattern");
                 }
             }
-            node.text(&at, faults).map(|pattern| Condition::Pattern(pattern.to_owned()))
+            let given = map.take("gap");
+            let gap = gap(given.clone(), faults);
+            let near = map.take("near").and_then(|(at, node)| {
+                let name = node.text(&at, faults)?.to_owned();
+                Some(((name, at), gap))
+            });
+            if near.is_none()
+                && let Some((at, _)) = given
+            {
+                faults.push(&at, "goes with `all`, or with `near` beside a pattern");
+            }
+            let text = node.text(&at, faults)?.to_owned();
+            Some(Condition::Pattern { text, near })
         }
         (Some(_), Some((at, _))) => {
             faults.push(&at, "expected either `all` or `pattern`, found both");
@@ -153,15 +165,20 @@ fn proximity(all: (Place, Node<'_>), map: &mut Map<'_>, faults: &mut Faults<'_>)
             }
         }
     }
-    let gap = map.take("gap").and_then(|(at, node)| {
+    let gap = gap(map.take("gap"), faults);
+    let unless = map.take("unless").map_or_else(Vec::new, |(at, node)| names(&at, node, faults));
+    Some(Condition::All { concepts, unless, ordered, gap })
+}
+
+fn gap(given: Option<(Place, Node<'_>)>, faults: &mut Faults<'_>) -> u32 {
+    let gap = given.and_then(|(at, node)| {
         let gap = node.number(&at, faults)?;
         if !(1..=MAX_GAP).contains(&gap) {
             faults.push(&at, format!("expected 1 to {MAX_GAP} characters, found {gap}"));
         }
         u32::try_from(gap).ok()
     });
-    let unless = map.take("unless").map_or_else(Vec::new, |(at, node)| names(&at, node, faults));
-    Some(Condition::All { concepts, unless, ordered, gap: gap.unwrap_or(DEFAULT_GAP) })
+    gap.unwrap_or(DEFAULT_GAP)
 }
 
 const ORDER: &str = "given or any";

@@ -8,6 +8,9 @@ use super::super::pack::{Languages, LinkedAtom};
 use super::frequency::Frequency;
 use super::phrase::{Joint, MAX_SEPARATORS, Phrase, Word, is_apostrophe, word_key};
 
+/// Signs that are rare enough to be atoms by themselves.
+const RARE_SIGNS: [&str; 3] = ["+", "~", "^"];
+
 /// An atom, cut at its spaces and apostrophes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Cut {
@@ -48,7 +51,7 @@ impl Cut {
             return Err(format!("expected `*` at an end of the atom {:?} only", atom.text));
         }
         let letters = text.chars().filter(|letter| letter.is_alphanumeric()).count();
-        if letters < 2 && text.len() < 3 {
+        if letters < 2 && text.len() < 3 && !RARE_SIGNS.contains(&&*text) {
             return Err(format!("the atom {:?} is too short: it would be found everywhere", atom.text));
         }
         let starts_word = |word: &Word| word.bytes.first().is_some_and(u8::is_ascii_alphanumeric);

@@ -224,6 +224,13 @@ impl Lexicon {
         Ok(Event { start: start as u32, end: end as u32, concept: at.concept, languages: at.languages })
     }
 
+    /// What this use stands for, if it is one.
+    #[inline]
+    pub(crate) fn meaning(&self, number: u32) -> (u16, Languages) {
+        let at = &self.uses[number as usize];
+        (at.concept, at.languages)
+    }
+
     /// By concept the length of its shortest atom, as a reader counts it: a guess at how rare it is, used to choose
     /// which concept of a rule is asked first.
     pub(crate) fn shortest_atoms(&self) -> &[usize] {

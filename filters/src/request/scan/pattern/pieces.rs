@@ -37,7 +37,7 @@ impl Patterns {
     /// stands and in its normalised form.
     pub(crate) fn ascii_pattern(&self, rule: u32) -> Option<Hir> {
         match &self.rules[rule as usize].trigger {
-            Trigger::Pattern(pattern) if pattern.is_ascii() => super::regex::parse(pattern).ok(),
+            Trigger::Pattern { text, .. } if text.is_ascii() => super::regex::parse(text).ok(),
             _ => None,
         }
     }

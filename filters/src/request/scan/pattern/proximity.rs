@@ -134,6 +134,23 @@ impl Proximity {
         end.saturating_sub(self.disorder)
     }
 
+    /// Finds the concepts that can matter: those of rules of which all may be there, and what forbids those.
+    pub(crate) fn choose(&self, found: &mut Workspace, subject: Subject) {
+        for at in 0..found.candidates.len() {
+            let concept = usize::from(found.candidates[at]);
+            let rules = self.first_rule[concept] as usize..self.first_rule[concept + 1] as usize;
+            for rule in &self.rules[rules] {
+                let languages = rule
+                    .concepts()
+                    .iter()
+                    .fold(rule.languages, |all, concept| all.and(found.maybe(*concept)));
+                if !languages.is_empty() && rule.views.meets(subject.views) && rule.roles.has(subject.role) {
+                    rule.concepts().iter().chain(&rule.unless).for_each(|concept| found.need(*concept));
+                }
+            }
+        }
+    }
+
     /// Judges what has been collected and ends at `until` or before. Every rule fires once in a text, at the
     /// earliest end.
     pub(crate) fn settle(&self, found: &mut Workspace, until: u32, subject: Subject, hits: &mut Vec<Hit>) {

@@ -4,6 +4,8 @@ use super::super::pack::Pack;
 use super::super::{Role, View};
 use super::*;
 
+mod nearby;
+
 fn lower(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.to_lowercase())
 }

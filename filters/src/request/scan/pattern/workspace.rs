@@ -6,6 +6,12 @@ use super::super::pack::Languages;
 /// Atoms kept before they are judged. More than any prompt has; longer texts are judged piece by piece.
 const MAX_EVENTS: usize = 1 << 14;
 
+/// Literals kept before it is asked which of them can matter; of a longer text all do.
+const MAX_POSSIBLE: usize = 1 << 16;
+
+/// Atoms that end this near to an end of a text are told whether they matter or not: texts are read together.
+pub const EDGE: u32 = 240;
+
 /// The bit of an `unless` concept in [`Workspace::colours`]; those below it are the concepts of the rule.
 pub(super) const FORBIDS: u8 = 1 << 7;
 
@@ -37,11 +43,26 @@ fn insert(events: &mut Vec<Event>, event: Event) {
     events.insert(at, event);
 }
 
+/// A use of a literal that was found; whether it is there in full has not been looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Possible {
+    pub(super) place: u32,
+    pub(super) end: u32,
+}
+
 /// The atoms of one text, and what judging them needs. Kept between texts, so that nothing is allocated; a
 /// number that counts texts marks what is left over from another.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     pub(super) events: Vec<Event>,
+    /// What may be an atom, in the order in which it was found.
+    pub(super) possible: Vec<Possible>,
+    /// By concept the text in which it may be, and in which languages.
+    maybe: Vec<(u32, Languages)>,
+    /// Concepts that may be in this text.
+    pub(super) candidates: Vec<u16>,
+    /// By concept the text in which a rule may need it.
+    needed: Vec<u32>,
     /// For each event that is being judged the next one of its concept.
     pub(super) next: Vec<u32>,
     seen: Vec<Seen>,
@@ -100,6 +121,8 @@ impl Workspace {
     pub(crate) fn new(concepts: usize, rules: usize) -> Self {
         Self {
             seen: vec![Seen::default(); concepts],
+            maybe: vec![(0, Languages::NONE); concepts],
+            needed: vec![0; concepts],
             fired: vec![0; rules],
             colours: vec![0; concepts],
             ..Self::default()
@@ -109,10 +132,14 @@ impl Workspace {
     /// Begins another text.
     pub(crate) fn begin(&mut self) {
         self.events.clear();
+        self.possible.clear();
+        self.candidates.clear();
         self.kept_from = 0;
         self.text = self.text.wrapping_add(1);
         if self.text == 0 {
             self.fired.fill(0);
+            self.maybe.fill((0, Languages::NONE));
+            self.needed.fill(0);
             self.text = 1;
         }
     }
@@ -140,6 +167,37 @@ impl Workspace {
     /// Notes that it has.
     pub(crate) fn set_fired(&mut self, rule: u32) {
         self.fired[rule as usize] = self.text;
+    }
+
+    /// Notes what may be an atom. `true` if there is no more room.
+    #[inline]
+    pub(crate) fn note(&mut self, place: u32, end: usize, (concept, languages): (u16, Languages)) -> bool {
+        self.possible.push(Possible { place, end: end as u32 });
+        let maybe = &mut self.maybe[usize::from(concept)];
+        if maybe.0 != self.text {
+            *maybe = (self.text, Languages::NONE);
+            self.candidates.push(concept);
+        }
+        maybe.1 = maybe.1.or(languages);
+        self.possible.len() >= MAX_POSSIBLE
+    }
+
+    /// The languages in which a concept may be in this text.
+    #[inline]
+    pub(super) fn maybe(&self, concept: u16) -> Languages {
+        let (text, languages) = self.maybe[usize::from(concept)];
+        if text == self.text { languages } else { Languages::NONE }
+    }
+
+    /// Says that a rule may need a concept.
+    pub(super) fn need(&mut self, concept: u16) {
+        self.needed[usize::from(concept)] = self.text;
+    }
+
+    /// Whether a rule may.
+    #[inline]
+    pub(super) fn needs(&self, concept: u16) -> bool {
+        self.needed[usize::from(concept)] == self.text
     }
 
     /// Notes an atom. `true` if it is time to judge and then to [`Self::forget`].

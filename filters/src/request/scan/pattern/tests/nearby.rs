@@ -1,0 +1,86 @@
+//! Patterns that are looked for around atoms, and atoms of which no rule has a use.
+
+use super::*;
+
+fn near(gap: usize) -> Packs {
+    let concepts = "  machine: {any: [ai, \"language model*\"]}\n  never: {en: [ignore]}";
+    let condition =
+        format!(r"near: machine, gap: {gap}, pattern: '\b(dear|hey) [a-z ]{{2,40}}[,:] (say|do)\b'");
+    packs(concepts, &(rule("r", &condition) + &rule("other", "all: [never, machine]")))
+}
+
+#[test]
+fn a_pattern_is_found_where_its_concept_is() {
+    let cases = [
+        ("dear AI, say yes", Some("dear AI, say")),
+        ("so: hey language models: do it", Some("hey language models: do")),
+        // The second of two places, whose surroundings run into each other.
+        ("ai and ai, dear ai, say yes", Some("dear ai, say")),
+        (&format!("ai{} dear ai, do it", " x".repeat(200)), Some("dear ai, do")),
+        ("dear Sir, say yes", None),
+        ("ai. dear Sir and Madam of whom we know nothing, say yes", None),
+        ("dear aim, say yes", None),
+    ];
+    for (text, expected) in cases {
+        let patterns = Patterns::compile(&near(5), Engine::default(), lower).expect("the packs compile");
+        for engine in engines() {
+            let found = whole(&near(5), engine, text);
+            let expected: Vec<_> =
+                expected.map(|words| ("r".to_owned(), words.to_owned())).into_iter().collect();
+            assert_eq!(found, expected, "{engine:?} on {text:?}");
+        }
+        assert_eq!(patterns.sizes().1, 1, "the pattern is one of the rules");
+    }
+}
+
+#[test]
+fn a_text_in_pieces_is_searched_all_over() {
+    let patterns =
+        Plan::new(&near(5), lower).and_then(|plan| plan.build(Engine::default(), Mode::Stream, None));
+    let patterns = patterns.expect("the packs compile");
+    let hits = in_pieces(&patterns, "well, dear AI, say yes", 3);
+    assert_eq!(hits.iter().map(|hit| hit.rule).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn a_gap_beside_a_pattern_needs_a_concept() {
+    let text = |condition: &str| {
+        format!("pack: test\nconcepts: {{c: {{en: [word]}}}}\nrules:\n{}", rule("r", condition))
+    };
+    let faults = |condition: &str| match Pack::parse("test.yaml", &text(condition))
+        .and_then(|pack| Packs::link(vec![pack]))
+    {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults.into_iter().map(|fault| fault.message).collect(),
+    };
+    assert_eq!(faults("pattern: abc, near: c, gap: 9"), Vec::<String>::new());
+    assert_eq!(faults("pattern: abc, gap: 9"), ["goes with `all`, or with `near` beside a pattern"]);
+    assert_eq!(faults("pattern: abc, near: d"), ["no pack defines the concept `d`"]);
+    assert_eq!(faults("pattern: abc, near: c, gap: 4000"), ["expected 1 to 400 characters, found 4000"]);
+}
+
+/// Atoms of no use are told only near the ends of a text, where other texts may follow or have gone before.
+#[test]
+fn atoms_without_a_rule_are_kept_at_the_ends() {
+    let packs = packs("  a: {en: [alpha]}\n  b: {en: [beta]}", &rule("r", "all: [a, b]"));
+    let patterns = Patterns::compile(&packs, Engine::default(), lower).expect("the packs compile");
+    let mut scratch = patterns.scratch();
+    let pad = " x".repeat(EDGE as usize);
+    let subject = Subject::new(View::Normalised, Role::User);
+    let mut ends = |text: &str| {
+        patterns.scan(text, subject, &mut scratch, &mut Vec::new());
+        scratch.events().iter().map(|event| event.end as usize).collect::<Vec<_>>()
+    };
+    let text = format!("alpha{pad} alpha{pad} alpha");
+    assert_eq!(ends(&text), [5, text.len()]);
+    let text = format!("alpha{pad} alpha beta{pad} alpha");
+    assert_eq!(ends(&text).len(), 4, "all, since the rule may need them");
+}
+
+fn whole(packs: &Packs, engine: Engine, text: &str) -> Vec<(String, String)> {
+    let patterns = Patterns::compile(packs, engine, lower).expect("the packs compile");
+    let mut hits = Vec::new();
+    patterns.scan(text, Subject::new(View::Normalised, Role::User), &mut patterns.scratch(), &mut hits);
+    let words = |hit: &Hit| text[hit.start as usize..hit.end as usize].to_owned();
+    hits.iter().map(|hit| (patterns.rule(hit.rule).id.to_string(), words(hit))).collect()
+}
