@@ -11,6 +11,8 @@ use tollgate_filters::request::scan::scanner::{Scanner, Scratch};
 use tollgate_filters::request::scan::view::normalise;
 use tollgate_filters::request::scan::{Finding, Role};
 
+use super::sources::{self, Sources};
+
 /// The classes whose recall counts. Others are hostile only by context, or in languages with too few texts to
 /// learn from: they are neither attack nor harmless here, only scored.
 const ATTACKS: [&str; 6] =
@@ -81,13 +83,13 @@ pub(crate) struct Corpus {
     /// By the number of a feature: its hash. Number 0 is no feature.
     pub(crate) features: Vec<u32>,
     /// By the number of a feature: in which sources of attacks it occurs, a bit each.
-    pub(crate) in_attacks: Vec<u128>,
+    pub(crate) in_attacks: Vec<Sources>,
     /// By the number of a feature: in which sources of harmless texts it occurs.
-    pub(crate) in_harmless: Vec<u128>,
+    pub(crate) in_harmless: Vec<Sources>,
 }
 
 /// What was written for the training is no accident of one source: it counts as two.
-const OWN: u128 = 1 << 127;
+pub(crate) const OWN: usize = sources::MOST - 1;
 
 /// In how many sources a feature that no attack has must occur: fewer would only remember harmless texts.
 const HARMLESS_SOURCES: u32 = 4;
@@ -153,8 +155,8 @@ impl Corpus {
         struct Seen {
             texts: u32,
             last: u32,
-            attacks: u128,
-            harmless: u128,
+            attacks: Sources,
+            harmless: Sources,
         }
         let mut seen: HashMap<u32, Seen> = HashMap::new();
         for (number, text) in (1..).zip(&self.texts) {
@@ -172,22 +174,28 @@ impl Corpus {
                     seen.texts += u32::from(seen.last != number);
                     seen.last = number;
                     match text.group {
-                        Group::Attack => seen.attacks |= 1 << text.source | if text.is_own { OWN } else { 0 },
+                        Group::Attack => {
+                            seen.attacks.add(text.source);
+                            if text.is_own {
+                                seen.attacks.add(OWN);
+                            }
+                        }
                         Group::Apart => {}
-                        _ => seen.harmless |= 1 << text.source,
+                        _ => seen.harmless.add(text.source),
                     }
                 }
             });
         }
         let enough = |seen: &Seen| {
-            let sources = (seen.attacks | seen.harmless).count_ones();
-            seen.texts >= least_texts && sources >= 2 && (seen.attacks != 0 || sources >= HARMLESS_SOURCES)
+            let sources = seen.attacks.count_with(&seen.harmless);
+            let least = if seen.attacks.is_empty() { HARMLESS_SOURCES } else { 2 };
+            seen.texts >= least_texts && sources >= least
         };
         let mut kept: Vec<(u32, Seen)> = seen.into_iter().filter(|(_, seen)| enough(seen)).collect();
         kept.sort_by_key(|&(feature, _)| feature);
         self.features = std::iter::once(0).chain(kept.iter().map(|&(feature, _)| feature)).collect();
-        self.in_attacks = std::iter::once(0).chain(kept.iter().map(|(_, seen)| seen.attacks)).collect();
-        self.in_harmless = std::iter::once(0).chain(kept.iter().map(|(_, seen)| seen.harmless)).collect();
+        self.in_attacks = std::iter::once(Sources::default()).chain(kept.iter().map(|(_, seen)| seen.attacks)).collect();
+        self.in_harmless = std::iter::once(Sources::default()).chain(kept.iter().map(|(_, seen)| seen.harmless)).collect();
         let numbers: HashMap<u32, u32> = kept.iter().map(|&(feature, _)| feature).zip(1..).collect();
         self.tokens = self
             .texts

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use tollgate_filters::request::scan::learned::features::PER_TOKEN;
 use tollgate_filters::request::scan::learned::{DECAYS, EVIDENCE, SCALES};
 
-use super::corpus::{Corpus, Group, Text};
+use super::corpus::{Corpus, Group, OWN, Text};
+use super::sources::Sources;
 
 /// What the fit is told.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,12 @@ pub(crate) struct Plan {
     pub(crate) evidence_rate: f32,
     /// How many attacks of a language may count for each harmless text of it.
     pub(crate) language_cap: f32,
+    /// How much a text of our own counts beside one that somebody sent.
+    pub(crate) own_share: f32,
+    /// How much of a harmless text one of our own is, where the texts of a language are counted.
+    pub(crate) own_harmless: f32,
+    /// Texts drawn from each of our own templates.
+    pub(crate) drawn: usize,
     /// Seed of the order.
     pub(crate) seed: u64,
 }
@@ -60,6 +67,9 @@ impl Plan {
         least_texts: 3,
         language_cap: 0.5,
         evidence_rate: 0.0,
+        own_share: 1.0,
+        own_harmless: 0.3,
+        drawn: 12,
         seed: 1,
     };
 
@@ -80,6 +90,9 @@ impl Plan {
             "least_texts" => self.least_texts = number as u32,
             "language_cap" => self.language_cap = number,
             "evidence_rate" => self.evidence_rate = number,
+            "own_share" => self.own_share = number,
+            "own_harmless" => self.own_harmless = number,
+            "drawn" => self.drawn = number as usize,
             "seed" => self.seed = number as u64,
             _ => return Err(format!("{name}: no number of the plan")),
         }
@@ -124,10 +137,12 @@ pub(crate) fn fit(
     let mut order: Vec<usize> =
         (0..corpus.texts.len()).filter(|&n| corpus.texts[n].group != Group::Apart && is_used(n)).collect();
     let importance = importance(corpus, plan, &order);
-    let sources = order.iter().fold(1_u128 << 127, |sources, &n| sources | 1 << corpus.texts[n].source);
-    let may = |seen: &[u128], least: u32| -> Vec<bool> {
-        let enough = |seen: u128| (seen & sources).count_ones() >= least;
-        seen.iter().enumerate().map(|(feature, &seen)| is_open(feature) && enough(seen)).collect()
+    let mut sources = Sources::default();
+    sources.add(OWN);
+    order.iter().for_each(|&n| sources.add(corpus.texts[n].source));
+    let may = |seen: &[Sources], least: u32| -> Vec<bool> {
+        let enough = |seen: &Sources| seen.count_in(&sources) >= least;
+        seen.iter().enumerate().map(|(feature, seen)| is_open(feature) && enough(seen)).collect()
     };
     let mut learner = Learner {
         plan,
@@ -273,8 +288,8 @@ fn importance(corpus: &Corpus, plan: &Plan, used: &[usize]) -> Vec<f32> {
         let counts = of_language.entry(&text.language).or_default();
         if text.group == Group::Attack {
             counts[0] += 1.0;
-        } else if !text.is_own {
-            counts[1] += 1.0;
+        } else {
+            counts[1] += if text.is_own { plan.own_harmless } else { 1.0 };
         }
     }
     let mut importance = vec![0.0; corpus.texts.len()];
@@ -290,6 +305,7 @@ fn importance(corpus: &Corpus, plan: &Plan, used: &[usize]) -> Vec<f32> {
             (Group::Attack, [attacks, harmless]) => (plan.language_cap * harmless / attacks).min(1.0),
             _ => share,
         };
+        let share = if text.is_own { share * plan.own_share } else { share };
         importance[n] = share * sizes[text.source].powf(plan.source_power - 1.0);
         totals[usize::from(text.group == Group::Attack)] += importance[n];
     }

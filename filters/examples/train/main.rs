@@ -14,6 +14,7 @@ mod corpus;
 mod fit;
 mod judge;
 mod own;
+mod sources;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -29,9 +30,6 @@ use tollgate_filters::request::scan::pattern::{Engine, Patterns};
 use tollgate_filters::request::scan::scanner::Scanner;
 use tollgate_filters::request::scan::view::normalise;
 use validate::Holding;
-
-/// Texts drawn from each of our own templates.
-const DRAWN: usize = 30;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -66,7 +64,10 @@ fn run(arguments: &[String]) -> Result<(), String> {
     let mut corpus = Corpus { rules: Some((scanner, scratch)), ..Corpus::default() };
     corpus.read(&data.join("attacks.jsonl"))?;
     corpus.read(&data.join("benign.jsonl"))?;
-    own::read(&mut corpus, own, DRAWN)?;
+    own::read(&mut corpus, own, plan.drawn)?;
+    if corpus.sources.len() > corpus::OWN {
+        return Err(format!("expected at most {} sources, found {}", corpus::OWN, corpus.sources.len()));
+    }
     corpus.index(plan.least_texts);
     eprintln!("{} texts, {} features", corpus.texts.len(), corpus.features.len());
 
