@@ -35,14 +35,16 @@ const COLD: usize = 4 << 20;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let conf = arguments.next().ok_or("usage: scan CONF FILE...")?;
-    let cache = Path::new("target/scan-example.cache");
     let plan = Plan::new(&load(&Path::new(&conf).join("rules"))?, normalise)
         .map_err(|faults| format!("{faults:?}"))?;
+    let name = plan.cache_name(Engine::default(), Mode::Block).ok_or("this engine saves nothing")?;
+    let cache = &Path::new("target/scan").join(format!("example-{name}.cache"));
     let saved = std::fs::read(cache).ok();
     let patterns = plan
         .build(Engine::default(), Mode::Block, saved.as_deref())
         .map_err(|faults| format!("{faults:?}"))?;
     if let Some(compiled) = patterns.save() {
+        std::fs::create_dir_all("target/scan")?;
         std::fs::write(cache, compiled)?;
     }
     let model = Model::from_bytes(&std::fs::read(Path::new(&conf).join("scanner.model"))?)?;

@@ -194,8 +194,10 @@ impl Corpus {
         let mut kept: Vec<(u32, Seen)> = seen.into_iter().filter(|(_, seen)| enough(seen)).collect();
         kept.sort_by_key(|&(feature, _)| feature);
         self.features = std::iter::once(0).chain(kept.iter().map(|&(feature, _)| feature)).collect();
-        self.in_attacks = std::iter::once(Sources::default()).chain(kept.iter().map(|(_, seen)| seen.attacks)).collect();
-        self.in_harmless = std::iter::once(Sources::default()).chain(kept.iter().map(|(_, seen)| seen.harmless)).collect();
+        self.in_attacks =
+            std::iter::once(Sources::default()).chain(kept.iter().map(|(_, seen)| seen.attacks)).collect();
+        self.in_harmless =
+            std::iter::once(Sources::default()).chain(kept.iter().map(|(_, seen)| seen.harmless)).collect();
         let numbers: HashMap<u32, u32> = kept.iter().map(|&(feature, _)| feature).zip(1..).collect();
         self.tokens = self
             .texts

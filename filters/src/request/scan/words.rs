@@ -9,10 +9,15 @@
 //! A word is a longest run of ASCII letters and digits. Blocks of 64 bytes become one bit a byte, so there is no
 //! branch a byte and, ordinary text having few words in the table, hardly one a word that is guessed wrong.
 
+mod glyphs;
+mod table;
+
 use wide::i8x16;
 
 use super::matcher::MAX_LITERAL;
 use super::pattern::Beside;
+pub(crate) use glyphs::Glyphs;
+use table::{Entry, Table, first, load};
 
 /// Literals that begin words, in a form to be looked up.
 #[derive(Debug)]
@@ -42,29 +47,6 @@ struct Tables {
 struct Pairs {
     /// Two bits for each.
     filled: Box<[u64; PAIR_WORDS]>,
-}
-
-/// A hash table that is asked often and seldom has an answer.
-#[derive(Debug)]
-struct Table {
-    /// Two bits for each key that is there. Several hashes share a row.
-    filled: Vec<u64>,
-    /// How far a product is shifted to be a hash.
-    shift: u32,
-    /// Where the entries of a row begin; those of the next one follow.
-    rows: Vec<u16>,
-    entries: Vec<Entry>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    /// The first eight bytes, in lower case, and which of them count.
-    head: u64,
-    mask: u64,
-    literal: u32,
-    length: u16,
-    /// Letters of the word for which it is looked up: all of a whole word, those of a stem's key.
-    letters: u16,
 }
 
 /// A word of a text.
@@ -113,21 +95,11 @@ const MOST_WORDS: usize = 32;
 /// Bytes of a stem that are hashed.
 const KEY: u32 = 4;
 
-/// Bits for each entry of a table, as a power of two. Each word has two of them, beside each other: of the words that are
-/// not in the table one in fifty is looked up in vain, and sixteen thousand literals take 32 KiB.
-const SPARSE: u32 = 4;
-
-/// Bits that share a row, as a power of two.
-const ROW_BITS: u32 = 3;
-
 /// Size of the set of pairs: 16 KiB, of which ten thousand phrases fill an eighth.
 const PAIR_WORDS: usize = 1 << 11;
 
 /// The longest word that is told from others by its length.
 const LONGEST_WHOLE: usize = 60;
-
-/// Sets the bit that tells lower from upper case. Digits have it already.
-const LOWER: u64 = 0x2020_2020_2020_2020;
 
 impl Words {
     /// Each literal begins with an ASCII letter or digit and is in lower case. A literal that is not `open` may
@@ -394,69 +366,6 @@ impl Words {
     }
 }
 
-impl Table {
-    /// Of entries by their keys.
-    fn new(mut entries: Vec<(u64, Entry)>) -> Result<Self, String> {
-        let bits = (entries.len().next_power_of_two().ilog2() + SPARSE).max(8);
-        let mut table = Self {
-            filled: vec![0; (1 << bits) / 64],
-            shift: 64 - bits,
-            rows: Vec::with_capacity((1 << (bits - ROW_BITS)) + 1),
-            entries: Vec::with_capacity(entries.len()),
-        };
-        // The shorter first, so that what begins at one place is reported in the order of its ends.
-        entries.sort_by_key(|(key, entry)| (table.hash(*key) >> ROW_BITS, entry.length, entry.literal));
-        let mut left = entries.into_iter().peekable();
-        for row in 0..1 << (bits - ROW_BITS) {
-            table.rows.push(place(table.entries.len())?);
-            while let Some((key, entry)) = left.next_if(|(key, _)| table.hash(*key) >> ROW_BITS == row) {
-                let (word, bits) = table.bits(key);
-                table.filled[word] |= bits;
-                table.entries.push(entry);
-            }
-        }
-        table.rows.push(place(table.entries.len())?);
-        Ok(table)
-    }
-
-    /// Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4), with 2^64 / golden ratio.
-    #[inline]
-    fn product(key: u64) -> u64 {
-        key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-
-    #[inline]
-    fn hash(&self, key: u64) -> usize {
-        (Self::product(key) >> self.shift) as usize
-    }
-
-    /// Which of the words of `filled` tells about a key, and its two bits there.
-    #[inline]
-    fn bits(&self, key: u64) -> (usize, u64) {
-        let product = Self::product(key);
-        let hash = product >> self.shift;
-        ((hash / 64) as usize, 1 << (hash % 64) | 1 << (product >> (self.shift - 6) & 63))
-    }
-
-    /// Whether an entry may have this key.
-    #[inline]
-    fn may_have(&self, key: u64) -> bool {
-        let (word, bits) = self.bits(key);
-        self.filled[word] & bits == bits
-    }
-
-    /// The entries that may have this key, if [`Self::may_have`] says that some may.
-    #[inline]
-    fn of(&self, key: u64) -> &[Entry] {
-        let row = self.hash(key) >> ROW_BITS;
-        &self.entries[usize::from(self.rows[row])..usize::from(self.rows[row + 1])]
-    }
-}
-
-fn place(entries: usize) -> Result<u16, String> {
-    u16::try_from(entries).map_err(|_| format!("expected fewer than {} different words", u16::MAX))
-}
-
 /// The key of a literal that is all of a word of this length.
 #[inline]
 fn whole_key(head: u64, length: u32) -> u64 {
@@ -467,27 +376,6 @@ fn whole_key(head: u64, length: u32) -> u64 {
 #[inline]
 fn stem_key(head: u64, key: u32) -> u64 {
     head & u64::from(u32::MAX >> (8 * (KEY - key)))
-}
-
-/// The first so many of eight bytes.
-#[inline]
-fn first(bytes: usize) -> u64 {
-    if bytes >= 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 }
-}
-
-/// Eight bytes from `at` on as if in lower case, and zero past the end. Bytes that are not letters are changed
-/// too: whoever matches them compares again.
-#[inline]
-fn load(text: &[u8], at: usize) -> u64 {
-    match text.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()) {
-        Some(bytes) => u64::from_le_bytes(bytes) | LOWER,
-        None => {
-            let mut bytes = [0; 8];
-            let rest = text.get(at..).unwrap_or_default();
-            bytes[..rest.len().min(8)].copy_from_slice(&rest[..rest.len().min(8)]);
-            u64::from_le_bytes(bytes) | LOWER
-        }
-    }
 }
 
 /// One bit for each of the 64 bytes from `at` on: whether it is an ASCII letter or digit.

@@ -8,16 +8,18 @@ use regex_syntax::hir::Hir;
 use ring::digest;
 
 use super::super::hyperscan::{Database, Error, Expression, Found, Scratch, Stream, platform};
-use super::super::words::{Unfinished, Words};
+use super::super::words::{Glyphs, Unfinished, Words};
 use super::dialect::for_hyperscan;
 use super::plain::{is_plain, only};
-use super::{Mode, Piece, Unfit, Wanted};
+use super::{MAX_LITERAL, Mode, Piece, Unfit, Wanted};
 
 /// Literals and patterns, ready to be looked for.
 #[derive(Debug)]
 pub(crate) struct Fast {
     words: Words,
     has_words: bool,
+    /// For whole texts that are not plain.
+    glyphs: Option<Glyphs>,
     /// For plain texts; never there in stream mode, where nobody knows beforehand.
     plain: Option<Arc<Database>>,
     /// For all others.
@@ -30,6 +32,7 @@ pub(crate) struct Fast {
 pub(crate) struct FastScratch {
     hyperscan: Option<Scratch>,
     found: Vec<Found>,
+    glyphs: Vec<Found>,
 }
 
 /// How far the search of a text in pieces is.
@@ -56,7 +59,7 @@ pub(super) fn cache_name(wanted: Wanted<'_>) -> String {
 fn recipe(wanted: Wanted<'_>) -> [Vec<Expression>; 2] {
     let mut plain = Vec::new();
     let mut full = Vec::new();
-    let literals = (0..).zip(&wanted.literals.all).skip(wanted.literals.words);
+    let literals = others(wanted).filter(|(_, literal)| !is_glyphs(literal, wanted.mode));
     for (number, literal) in literals {
         let text = literal.iter().map(|byte| format!("\\x{byte:02x}")).collect();
         let expression = Expression { text, number, caseless: true, once: false };
@@ -76,6 +79,16 @@ fn recipe(wanted: Wanted<'_>) -> [Vec<Expression>; 2] {
         plain.clear();
     }
     [plain, full]
+}
+
+/// The literals that do not begin words, each with its number.
+fn others(wanted: Wanted<'_>) -> impl Iterator<Item = (u32, &Box<[u8]>)> {
+    (0..).zip(&wanted.literals.all).skip(wanted.literals.words)
+}
+
+/// Whether a literal is looked up by its first letters: not in a text that comes in pieces, nor where plain texts may have it.
+fn is_glyphs(literal: &[u8], mode: Mode) -> bool {
+    mode == Mode::Block && Glyphs::finds(literal) && !is_plain(literal)
 }
 
 fn name(recipe: &[Vec<Expression>; 2], mode: Mode) -> [u8; digest::SHA256_OUTPUT_LEN] {
@@ -102,6 +115,10 @@ impl Fast {
         let literals = wanted.literals;
         let words = Words::new(&literals.all[..literals.words], &literals.open, &literals.beside)
             .map_err(|message| Unfit { pattern: None, message })?;
+        let glyphs = others(wanted).filter(|(_, literal)| is_glyphs(literal, wanted.mode));
+        let glyphs: Vec<_> = glyphs.map(|(number, literal)| (number, literal.clone())).collect();
+        let glyphs = if glyphs.is_empty() { None } else { Some(Glyphs::new(glyphs)) };
+        let glyphs = glyphs.transpose().map_err(|message| Unfit { pattern: None, message })?;
         let recipe = recipe(wanted);
         let name = name(&recipe, wanted.mode);
         let databases = match saved.and_then(|saved| load(saved, &name)) {
@@ -114,7 +131,7 @@ impl Fast {
             }
         };
         let [plain, full] = databases.map(|database| database.map(Arc::new));
-        Ok(Self { words, has_words: literals.words > 0, plain, full, name })
+        Ok(Self { words, has_words: literals.words > 0, glyphs, plain, full, name })
     }
 
     fn databases(&self) -> impl Iterator<Item = &Database> {
@@ -139,31 +156,46 @@ impl Fast {
     pub(super) fn scratch(&self) -> FastScratch {
         let is_needed = self.databases().next().is_some();
         let hyperscan = is_needed.then(|| Scratch::new(self.databases()));
-        FastScratch { hyperscan, found: Vec::new() }
+        FastScratch { hyperscan, found: Vec::new(), glyphs: Vec::new() }
     }
 
     #[inline]
     pub(super) fn scan(&self, text: &[u8], scratch: &mut FastScratch, mut report: impl FnMut(u32, usize)) {
-        let FastScratch { hyperscan, found } = scratch;
+        let FastScratch { hyperscan, found, glyphs } = scratch;
         found.clear();
-        let database = if is_plain(text) { &self.plain } else { &self.full };
+        glyphs.clear();
+        let is_plain = is_plain(text);
+        let database = if is_plain { &self.plain } else { &self.full };
         if let (Some(hyperscan), Some(database)) = (hyperscan, database) {
             database.scan(text, hyperscan, found);
         }
         if !found.is_sorted_by_key(|found| found.end) {
             found.sort_unstable_by_key(|found| (found.end, found.number));
         }
-        // Both in the order of their ends, as far as words have one.
-        let mut others = found.iter().peekable();
-        self.words.scan(text, |number, end| {
-            while let Some(other) = others.next_if(|other| other.end as usize <= end) {
-                report(other.number, other.end as usize);
+        if let Some(finder) = self.glyphs.as_ref().filter(|_| !is_plain) {
+            finder.scan(text, |number, end| glyphs.push(Found { number, end: end as u32 }));
+        }
+        // All in the order of their ends, as far as they have one.
+        let mut others = [found.iter().peekable(), glyphs.iter().peekable()];
+        let mut report_until = |end: usize, report: &mut dyn FnMut(u32, usize)| {
+            for others in &mut others {
+                while let Some(other) = others.next_if(|other| other.end as usize <= end) {
+                    report(other.number, other.end as usize);
+                }
             }
+        };
+        self.words.scan(text, |number, end| {
+            report_until(end, &mut report);
             report(number, end);
         });
-        others.for_each(|other| report(other.number, other.end as usize));
-        if found.len() > KEPT {
-            *found = Vec::new();
+        // What is left of a text without words, in steps, so that its order is not lost.
+        for end in (0..text.len()).step_by(MAX_LITERAL).chain([usize::MAX]) {
+            report_until(end, &mut report);
+        }
+        for kept in [found, glyphs] {
+            if kept.len() > KEPT {
+                *kept = Vec::new();
+            }
         }
     }
 

@@ -1,0 +1,123 @@
+//! A hash table of literals by their first bytes, which is asked at every word or letter of a text and seldom has an
+//! answer: two bits of a small filter tell that for most.
+
+/// A hash table that is asked often and seldom has an answer.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Two bits for each key that is there. Several hashes share a row.
+    filled: Vec<u64>,
+    /// How far a product is shifted to be a hash.
+    shift: u32,
+    /// Where the entries of a row begin; those of the next one follow.
+    rows: Vec<u16>,
+    entries: Vec<Entry>,
+}
+
+/// A literal.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    /// The first eight bytes, in lower case, and which of them count.
+    pub(super) head: u64,
+    pub(super) mask: u64,
+    pub(super) literal: u32,
+    pub(super) length: u16,
+    /// Letters of the word for which it is looked up: all of a whole word, those of a stem's key.
+    pub(super) letters: u16,
+}
+
+/// Bits for each entry of a table, as a power of two. Each word has two of them, beside each other: of the words that are
+/// not in the table one in fifty is looked up in vain, and sixteen thousand literals take 32 KiB.
+const SPARSE: u32 = 4;
+
+/// Bits that share a row, as a power of two.
+const ROW_BITS: u32 = 3;
+
+/// Sets the bit that tells lower from upper case. Digits have it already.
+const LOWER: u64 = 0x2020_2020_2020_2020;
+
+impl Table {
+    /// Of entries by their keys.
+    ///
+    /// # Errors
+    /// If there are more than it can hold.
+    pub(super) fn new(mut entries: Vec<(u64, Entry)>) -> Result<Self, String> {
+        let bits = (entries.len().next_power_of_two().ilog2() + SPARSE).max(8);
+        let mut table = Self {
+            filled: vec![0; (1 << bits) / 64],
+            shift: 64 - bits,
+            rows: Vec::with_capacity((1 << (bits - ROW_BITS)) + 1),
+            entries: Vec::with_capacity(entries.len()),
+        };
+        // The shorter first, so that what begins at one place is reported in the order of its ends.
+        entries.sort_by_key(|(key, entry)| (table.hash(*key) >> ROW_BITS, entry.length, entry.literal));
+        let mut left = entries.into_iter().peekable();
+        for row in 0..1 << (bits - ROW_BITS) {
+            table.rows.push(place(table.entries.len())?);
+            while let Some((key, entry)) = left.next_if(|(key, _)| table.hash(*key) >> ROW_BITS == row) {
+                let (word, bits) = table.bits(key);
+                table.filled[word] |= bits;
+                table.entries.push(entry);
+            }
+        }
+        table.rows.push(place(table.entries.len())?);
+        Ok(table)
+    }
+
+    /// Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4), with 2^64 / golden ratio.
+    #[inline]
+    pub(super) fn product(key: u64) -> u64 {
+        key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    #[inline]
+    fn hash(&self, key: u64) -> usize {
+        (Self::product(key) >> self.shift) as usize
+    }
+
+    /// Which of the words of `filled` tells about a key, and its two bits there.
+    #[inline]
+    fn bits(&self, key: u64) -> (usize, u64) {
+        let product = Self::product(key);
+        let hash = product >> self.shift;
+        ((hash / 64) as usize, 1 << (hash % 64) | 1 << (product >> (self.shift - 6) & 63))
+    }
+
+    /// Whether an entry may have this key.
+    #[inline]
+    pub(super) fn may_have(&self, key: u64) -> bool {
+        let (word, bits) = self.bits(key);
+        self.filled[word] & bits == bits
+    }
+
+    /// The entries that may have this key, if [`Self::may_have`] says that some may.
+    #[inline]
+    pub(super) fn of(&self, key: u64) -> &[Entry] {
+        let row = self.hash(key) >> ROW_BITS;
+        &self.entries[usize::from(self.rows[row])..usize::from(self.rows[row + 1])]
+    }
+}
+
+fn place(entries: usize) -> Result<u16, String> {
+    u16::try_from(entries).map_err(|_| format!("expected fewer than {} different words", u16::MAX))
+}
+
+/// The first so many of eight bytes.
+#[inline]
+pub(super) fn first(bytes: usize) -> u64 {
+    if bytes >= 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 }
+}
+
+/// Eight bytes from `at` on as if in lower case, and zero past the end. Bytes that are not letters are changed
+/// too: whoever matches them compares again.
+#[inline]
+pub(super) fn load(text: &[u8], at: usize) -> u64 {
+    match text.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()) {
+        Some(bytes) => u64::from_le_bytes(bytes) | LOWER,
+        None => {
+            let mut bytes = [0; 8];
+            let rest = text.get(at..).unwrap_or_default();
+            bytes[..rest.len().min(8)].copy_from_slice(&rest[..rest.len().min(8)]);
+            u64::from_le_bytes(bytes) | LOWER
+        }
+    }
+}
