@@ -54,8 +54,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// What docs/scanner-model.md was measured with.
     pub(crate) const DEFAULT: Self = Self {
-        passes: 12,
-        rate: 0.1,
+        passes: 16,
+        rate: 0.05,
         l2: 1e-4,
         l1: 0.02,
         source_power: 0.5,
@@ -67,9 +67,9 @@ impl Plan {
         least_texts: 3,
         language_cap: 0.5,
         evidence_rate: 0.0,
-        own_share: 1.0,
+        own_share: 0.07,
         own_harmless: 0.3,
-        drawn: 12,
+        drawn: 40,
         seed: 1,
     };
 
