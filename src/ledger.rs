@@ -56,6 +56,7 @@ pub struct Ledger {
     /// Rows that fit into the queue.
     room: usize,
     shared: Arc<Shared>,
+    life: String,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -88,7 +89,11 @@ struct Progress {
     /// Until when the keeper may go on after a stop.
     stop_by: Option<Instant>,
     totals: TotalsState,
+    /// Who wants to know what has been used by now.
+    wanted: Option<TakeTotals>,
 }
+
+type TakeTotals = Box<dyn FnOnce(&Totals) + Send>;
 
 #[derive(Default)]
 enum TotalsState {
@@ -96,7 +101,7 @@ enum TotalsState {
     #[default]
     Unknown,
     /// Somebody waits for them.
-    Awaited(Box<dyn FnOnce(&Totals) + Send>),
+    Awaited(TakeTotals),
     /// They are there.
     Known(Totals),
     /// They were handed over.
@@ -131,6 +136,7 @@ impl Ledger {
     /// If the journal cannot be made.
     pub fn start(settings: &Settings, storage: &Storage) -> io::Result<Self> {
         let boot = Boot { boot: random_id()?, node: settings.node.clone(), started_ms: now_ms() };
+        let life = boot.boot.clone();
         let journal = Journal::create(&settings.journal, &boot)?;
         let shared = Arc::<Shared>::default();
         shared.lock().committed = Some(journal.end());
@@ -144,7 +150,7 @@ impl Ledger {
             spawn("ledger", Box::new(move || writer.run(&messages)))?,
             spawn("ledger-store", Box::new(move || keeper.run()))?,
         ];
-        Ok(Self { queue, room: settings.queue_rows, shared, threads: Mutex::new(threads) })
+        Ok(Self { queue, room: settings.queue_rows, shared, life, threads: Mutex::new(threads) })
     }
 
     /// Hands a settled request over. Never waits: what finds the queue full is counted as lost.
@@ -197,6 +203,19 @@ impl Ledger {
             }
             TotalsState::Taken => log::error!("ledger: the totals were asked for twice"),
         }
+    }
+
+    /// The id of this life, as it stands in the ledger.
+    #[must_use]
+    pub fn life(&self) -> &str {
+        &self.life
+    }
+
+    /// Gives `take` what was used today and this month, as [`Ledger::on_totals`] does, with all that this process has
+    /// committed: as soon as the store has taken it and answers. Who asked before and has no answer yet gets none.
+    pub fn ask_totals(&self, take: impl FnOnce(&Totals) + Send + 'static) {
+        self.shared.lock().wanted = Some(Box::new(take));
+        self.shared.changed.notify_all();
     }
 
     /// Waits until the totals are known, at most for `patience`. Gives whether they are.

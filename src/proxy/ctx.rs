@@ -266,7 +266,10 @@ impl RequestCtx {
         self.standing.unwrap_or_else(|| match &self.principal {
             Some(principal) => {
                 let holders = self.stages.holders(principal, None, &self.state.usages);
-                quota::standing(&holders, self.state.clock())
+                match &self.state.shared {
+                    Some(shared) => shared.standing(&holders),
+                    None => quota::standing(&holders, self.state.clock()),
+                }
             }
             None => [None, None],
         })

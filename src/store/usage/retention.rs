@@ -11,6 +11,8 @@ use crate::store::{Connection, StoreError};
 
 /// Rows of this much time go in one transaction.
 const STEP_MS: i64 = 60_000;
+/// What lives used is asked for the day and the month only.
+const LIVES: Duration = Duration::from_secs(62 * 86_400);
 
 /// Removes what is older at `now` than it is kept. Gives the number of rows removed.
 ///
@@ -29,6 +31,8 @@ pub fn purge(connection: &mut Connection, keep: &Retention, now: DateTime<Utc>) 
     connection.execute("DELETE FROM usage_hours WHERE hour < $1", &[hour.into()])?;
     let day = before(keep.days).div_euclid(86_400_000);
     connection.execute("DELETE FROM usage_days WHERE day < $1", &[day.into()])?;
+    let day = before(LIVES).div_euclid(86_400_000);
+    connection.execute("DELETE FROM usage_lives WHERE day < $1", &[day.into()])?;
     Ok(removed)
 }
 

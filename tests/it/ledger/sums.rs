@@ -68,11 +68,11 @@ fn adds_up(store: &mut Connection) {
     assert_eq!((verdict.rows, verdict.boots, verdict.faults.as_slice()), (5, 1, &[][..]));
     let known = totals(store, at(11, 28, 12)).expect("an answer");
     let total = |tenant: &str, today: u64, cost: u128| Total {
+        life: "a".to_owned(),
         tenant: tenant.to_owned(),
         key_id: "k".to_owned(),
         model: "m".to_owned(),
-        input_tokens_today: today * 100,
-        output_tokens_today: today * 13,
+        tokens_today: today * 113,
         cost_this_month: PicoEur(cost),
     };
     assert_eq!(known.totals, [total("acme", 2, 110 + 2_147_483_647_000), total("other", 1, 1000)]);
