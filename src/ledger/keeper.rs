@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
-use super::Shared;
 use super::entry::{Boot, Entry, What};
 use super::journal::{Reader, abandoned};
+use super::{Shared, open};
 use crate::config::settings::{Ledger as Settings, Retention, Storage};
 use crate::store::{Backoff, Connection, Status, StoreError, usage};
 
@@ -193,6 +193,15 @@ impl Keeper {
                 }
                 count += entries.len();
                 self.store(connection, reader.boot(), &entries)?;
+            }
+            let unended = open::unended(&left.folder)?;
+            let unsettled = usage::note_unsettled(connection, reader.boot(), &unended)?;
+            if unsettled > 0 {
+                log::warn!(
+                    "ledger: {unsettled} requests were in work when {} ended, or answered within its last commit; \
+                     `tollgate usage --unsettled` lists them",
+                    reader.boot().boot
+                );
             }
             std::fs::remove_dir_all(&left.folder)?;
             log::info!(

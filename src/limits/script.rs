@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ring::digest;
 use serde_json::{Value as Json, json};
-use tollgate_filters::request::quota::shared::{EXPIRY, Item, ItemReply, Order, Reply, Tell};
+use tollgate_filters::request::quota::shared::{EXPIRY, Item, ItemReply, Order, Reply, Spent, Tell};
 
 use super::resp::Value;
 
@@ -87,7 +87,7 @@ fn scope(tell: &Tell, items: &[Item]) -> Json {
         ])
     };
     let [day, month] = tell.budgets;
-    let life = |(life, [day, month]): &(Arc<str>, [(u64, u64); 2])| {
+    let life = |(life, [day, month]): &(Arc<str>, Spent)| {
         json!([life.as_ref(), day.0, day.1.min(MOST), month.0, month.1.min(MOST)])
     };
     json!({

@@ -4,6 +4,7 @@
 
 mod report;
 mod retention;
+mod unsettled;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use chrono::{DateTime, Datelike, Utc};
 
 pub use report::{Column, Filter, Line, NUMBERS, Number, Sums, report, to_json, total};
 pub use retention::purge;
+pub use unsettled::{Unsettled, note_unsettled, unsettled};
 pub use verify::{Verdict, verify};
 
 use super::{Connection, Row, StoreError, Value};

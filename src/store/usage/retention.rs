@@ -27,6 +27,7 @@ pub fn purge(connection: &mut Connection, keep: &Retention, now: DateTime<Utc>) 
         let Some(oldest) = oldest.filter(|oldest| *oldest < before(keep.rows)) else { break };
         removed += purge_rows(connection, (oldest + STEP_MS).min(before(keep.rows)))?;
     }
+    connection.execute("DELETE FROM usage_unsettled WHERE time_ms < $1", &[before(keep.rows).into()])?;
     let hour = before(keep.hours).div_euclid(3_600_000);
     connection.execute("DELETE FROM usage_hours WHERE hour < $1", &[hour.into()])?;
     let day = before(keep.days).div_euclid(86_400_000);

@@ -17,6 +17,8 @@ pub struct Verdict {
     pub lost: u64,
     /// Rows that were put aside because their numbers cannot be true or the store refused them.
     pub rejected: u64,
+    /// Requests that have no row because their gateway was killed; see [`super::unsettled`].
+    pub unsettled: u64,
     /// What is wrong; empty if the ledger holds.
     pub faults: Vec<String>,
 }
@@ -30,6 +32,8 @@ pub fn verify(connection: &mut Connection) -> Result<Verdict, StoreError> {
         let mut verdict = Verdict::default();
         numbers(connection, &mut verdict)?;
         sums(connection, &mut verdict)?;
+        let unsettled = connection.query("SELECT COUNT(*) FROM usage_unsettled", &[])?;
+        verdict.unsettled = unsettled.first().map_or(Ok(0), |row| row.int(0))?.unsigned_abs();
         Ok(verdict)
     })
 }

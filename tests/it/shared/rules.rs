@@ -217,9 +217,9 @@ fn the_rules_in_rust_are_those_of_the_script() {
             here.held.values_mut().for_each(|held| *held = held.within(periods));
             assert_eq!(there, here, "turn {turn}, {}: {order:?}", scope.name());
             // What was used is what each was charged and holds, whoever said so.
-            for at in 0..2 {
+            for (at, period) in periods.into_iter().enumerate() {
                 let sum: f64 = here.held.values().map(|held| held.budgets[at].1 + held.budgets[at].2).sum();
-                let is_of_now = here.budgets[at].0 == periods[at];
+                let is_of_now = here.budgets[at].0 == period;
                 assert!(!is_of_now || (here.budgets[at].1 - sum).abs() < 1e-6, "turn {turn}: {here:?}");
             }
         }

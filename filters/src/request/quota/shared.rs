@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::calendar::Clock;
 use super::limits::{Amounts, Demand, MEASURES, Measure, WhenDown};
-pub use super::slices::{EXPIRY, Tell};
+pub use super::slices::{EXPIRY, Spent, Tell};
 use super::slices::{Slices, is_rate, unit};
 use super::tally::{Lack, Remaining, UNKNOWN_WAIT};
 use super::usage::Tallies;

@@ -71,11 +71,14 @@ pub(super) struct Slices {
     is_recorded_told: bool,
 }
 
-/// What the ledger has of one life: of the day and of the month, the period and what was used in it.
+/// Of the day and of the month: the period, and what was used in it.
+pub type Spent = [(u64, u64); 2];
+
+/// What the ledger has of one life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Recorded {
     life: Arc<str>,
-    used: [(u64, u64); 2],
+    used: Spent,
 }
 
 /// What is remembered of the budgets of a scope whose slices were given back: of the day and of the month.
@@ -133,8 +136,8 @@ pub struct Tell {
     /// Of the day and of the month: the period, what this process has charged in it so far, and how much more is
     /// outstanding (or how much in all), in units of the store.
     pub budgets: [(u64, u64, i64); 2],
-    /// What the ledger has of each life: the day and what was used on it, the month and what was used in it.
-    pub lives: Vec<(Arc<str>, [(u64, u64); 2])>,
+    /// What the ledger has of each life.
+    pub lives: Vec<(Arc<str>, Spent)>,
     /// Whether more was charged than was told before.
     pub has_charged: bool,
     /// Whether what is outstanding is said in whole, as at the begin of a connection.
