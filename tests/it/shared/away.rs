@@ -226,3 +226,38 @@ fn number(answer: &Answer, header: &str) -> u64 {
     let value = answer.head.get(header).unwrap_or_else(|| panic!("no {header}: {:?}", answer.head));
     value.parse().unwrap_or_else(|_| panic!("{header}: {value:?}"))
 }
+
+/// Each limit says for itself what becomes of requests: that of a key, and that of some models.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_of_keys_and_models_are_open_or_closed_for_themselves() {
+    let Some(mut store) = Valkey::start() else { return };
+    let upstream = Upstream::chatting().await;
+    let with = |tier| sharing(&store, &upstream, tier);
+    let of_key = json!({"requests_per_minute": 1000,
+        "per_key": {"requests_per_minute": 1000, "when_store_down": "closed"}});
+    let of_model = json!({"requests_per_minute": 1000,
+        "per_model": [{"model": "test-embed", "requests_per_minute": 1000, "when_store_down": "closed"}]});
+    let of_key = Gateway::start(&with(of_key)).await;
+    let of_model = Gateway::start(&with(of_model)).await;
+    let embed =
+        Request::post("/v1/embeddings", json!({"model": "test-embed", "input": "x"}).to_string()).key(KEY);
+    for gateway in [&of_key, &of_model] {
+        until_store(gateway, true).await;
+        assert_eq!(gateway.chat(json!({})).await.status, 200);
+    }
+    store.kill();
+    for gateway in [&of_key, &of_model] {
+        until_store(gateway, false).await;
+    }
+    let refused = of_key.chat(json!({})).await;
+    refused.expect_error(503, "overloaded");
+    assert_eq!(refused.head.get("x-ratelimit-remaining-requests"), Some("0"), "nothing is to be had");
+    of_model.exchange(&embed).await.expect_error(503, "overloaded");
+    assert_eq!(of_model.chat(json!({})).await.status, 200, "another model is open");
+    store.restart();
+    for gateway in [&of_key, &of_model] {
+        until_store(gateway, true).await;
+    }
+    assert_eq!(of_key.chat(json!({})).await.status, 200);
+    assert_ne!(of_model.exchange(&embed).await.status, 503);
+}
