@@ -77,6 +77,8 @@ impl Tallies {
         let rule = rule.and_then(|rule| plan.rules.get(rule)).map(|rule| {
             let known = self.by_rule.iter().position(|(pattern, _)| *pattern == rule.pattern);
             let at = known.unwrap_or_else(|| {
+                // Few keys have more than one: room for the next would be most of what a key takes.
+                self.by_rule.reserve_exact(1);
                 self.by_rule.push((Arc::clone(&rule.pattern), Tally::default()));
                 self.by_rule.len() - 1
             });
