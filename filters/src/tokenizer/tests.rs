@@ -273,7 +273,20 @@ fn without_a_tokenizer_four_characters_are_a_token() {
 
 #[test]
 fn of_a_long_request_a_sample_is_counted() {
-    let texts: Vec<String> = TEXTS[..2].iter().map(|(_, text)| text.repeat(12)).collect();
+    // Each time from another line on: stretches of a text that repeats itself evenly may all fall on the same few lines.
+    let texts: Vec<String> = TEXTS[..2]
+        .iter()
+        .map(|(_, text)| {
+            let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+            let mut all = String::new();
+            for round in 1..=12 {
+                let count = lines.len();
+                lines.rotate_left(round * 7 % count);
+                all.extend(lines.iter().copied());
+            }
+            all
+        })
+        .collect();
     let messages: Vec<_> =
         texts.iter().map(|text| serde_json::json!({"role": "user", "content": text})).collect();
     let body = serde_json::json!({"model": "m", "messages": messages}).to_string();

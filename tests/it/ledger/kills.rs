@@ -157,6 +157,7 @@ async fn requests_in_work_at_a_kill_are_told() {
     let mut waiting = gateway.connect().await;
     let request = ask("unanswered", json!({"max_tokens": 78}));
     waiting.send(&[request.head_bytes(), request.body_bytes()].concat()).await.expect("sent");
+    upstream.request(4).await;
     // One that was in work for as long, and has settled.
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let held = Arc::clone(&gate);
