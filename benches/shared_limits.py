@@ -27,6 +27,7 @@ import time
 KEY = "tg_bench_0123456789abcdefghijABCDEFGHIJ0123456789abc"
 MODEL = "bench-model"
 SLICE_PERCENT = 5
+IDLE_SECONDS = 20
 RECORD = pathlib.Path(__file__).resolve().parent / "record"
 
 
@@ -108,13 +109,19 @@ class Pool:
         body = json.dumps({"model": MODEL, "max_tokens": 1, "messages": [{"role": "user", "content": "Hello"}]})
         request = (f"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {KEY}\r\n"
                    f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}").encode()
-        reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection(self.host, int(self.port))
+        # One that has been idle for long may be closed by the gateway in this moment, which no client can tell.
+        while self.idle and time.monotonic() - self.idle[-1][2] > IDLE_SECONDS:
+            self.idle.pop()[1].close()
+        if self.idle:
+            reader, writer, _ = self.idle.pop()
+        else:
+            reader, writer = await asyncio.open_connection(self.host, int(self.port))
         writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         status = int(head.split(" ", 2)[1])
         length = next(int(line.split(":")[1]) for line in head.lower().split("\r\n") if line.startswith("content-length"))
         await reader.readexactly(length)
-        self.idle.append((reader, writer))
+        self.idle.append((reader, writer, time.monotonic()))
         return status
 
 
@@ -132,15 +139,17 @@ async def drive(addresses, limit, seconds):
         if status == 200:
             passed.append(time.monotonic() - begin)
 
-    tasks = set()
+    tasks, failures = set(), []
     number = 0
     while (due := number / (2 * limit / 60)) < seconds:
         await asyncio.sleep(max(0, begin + due - time.monotonic()))
         task = asyncio.create_task(one(dice.choices(pools, weights)[0]))
         tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        task.add_done_callback(lambda task: (tasks.discard(task), task.exception() and failures.append(task.exception())))
         number += 1
     await asyncio.gather(*tasks)
+    if failures:
+        raise failures[0]
     return sorted(passed), counts
 
 

@@ -4,7 +4,7 @@
 //! group of them to the journal on this machine's disk and waits until it is there (`writer.rs`, `journal.rs`). Another
 //! takes them from the journal to the store (`keeper.rs`), which keeps the highest number it has of each life of each
 //! gateway: so a row is stored once, however often it is tried. What a killed gateway left in its journal, the next one
-//! stores at its start.
+//! stores at its start, and which requests it had in work (`open.rs`).
 //!
 //! - Lost by `kill -9`: what settled within the last `commit_window_ms` (and the disk's own delay). Nothing else, also
 //!   by a power loss.
@@ -21,6 +21,7 @@
 mod entry;
 mod journal;
 mod keeper;
+mod open;
 mod writer;
 
 use std::io;
@@ -33,19 +34,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ring::rand::{SecureRandom, SystemRandom};
 
 pub use entry::{Boot, Entry, UsageRow, What};
+pub use open::Begun;
 
 use crate::config::settings::{Ledger as Settings, Storage};
 use crate::record::Record;
 use crate::store::usage::Totals;
 use journal::{Journal, Position};
 use keeper::Keeper;
+use open::Open;
 use writer::Writer;
 
 /// How long a stop waits for the store. What it does not take stays in the journal for the next start.
 const STOP: Duration = Duration::from_secs(5);
 
 enum Message {
-    Row(Arc<Record>),
+    /// A settled request, and its number among those in work.
+    Row(Arc<Record>, Option<u64>),
     Stop,
 }
 
@@ -56,12 +60,15 @@ pub struct Ledger {
     /// Rows that fit into the queue.
     room: usize,
     shared: Arc<Shared>,
+    life: String,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What the threads tell each other and the metrics.
 #[derive(Default)]
 struct Shared {
+    /// Requests in work.
+    open: Open,
     /// Rows between a request and the journal.
     waiting: AtomicUsize,
     /// Rows that found the queue full and are not noted yet, and what they came to.
@@ -88,7 +95,11 @@ struct Progress {
     /// Until when the keeper may go on after a stop.
     stop_by: Option<Instant>,
     totals: TotalsState,
+    /// Who wants to know what has been used by now.
+    wanted: Option<TakeTotals>,
 }
+
+type TakeTotals = Box<dyn FnOnce(&Totals) + Send>;
 
 #[derive(Default)]
 enum TotalsState {
@@ -96,7 +107,7 @@ enum TotalsState {
     #[default]
     Unknown,
     /// Somebody waits for them.
-    Awaited(Box<dyn FnOnce(&Totals) + Send>),
+    Awaited(TakeTotals),
     /// They are there.
     Known(Totals),
     /// They were handed over.
@@ -131,6 +142,7 @@ impl Ledger {
     /// If the journal cannot be made.
     pub fn start(settings: &Settings, storage: &Storage) -> io::Result<Self> {
         let boot = Boot { boot: random_id()?, node: settings.node.clone(), started_ms: now_ms() };
+        let life = boot.boot.clone();
         let journal = Journal::create(&settings.journal, &boot)?;
         let shared = Arc::<Shared>::default();
         shared.lock().committed = Some(journal.end());
@@ -144,16 +156,25 @@ impl Ledger {
             spawn("ledger", Box::new(move || writer.run(&messages)))?,
             spawn("ledger-store", Box::new(move || keeper.run()))?,
         ];
-        Ok(Self { queue, room: settings.queue_rows, shared, threads: Mutex::new(threads) })
+        Ok(Self { queue, room: settings.queue_rows, shared, life, threads: Mutex::new(threads) })
     }
 
-    /// Hands a settled request over. Never waits: what finds the queue full is counted as lost.
-    pub fn push(&self, record: &Arc<Record>) {
+    /// Notes that a request is forwarded; gives its number, with which it is to be handed over when it has settled.
+    pub fn begin(&self, begun: Begun) -> u64 {
+        self.shared.open.begin(begun)
+    }
+
+    /// Hands a settled request over, with the number that it has if it was forwarded. Never waits: what finds the queue
+    /// full is counted as lost.
+    pub fn push(&self, record: &Arc<Record>, begun: Option<u64>) {
         if record.tenant.is_empty() {
             return;
         }
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        if self.queue.try_send(Message::Row(Arc::clone(record))).is_err() {
+        if self.queue.try_send(Message::Row(Arc::clone(record), begun)).is_err() {
+            if let Some(begun) = begun {
+                self.shared.open.end(begun);
+            }
             self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
             let peur = u64::try_from(record.cost_eur.0).unwrap_or(u64::MAX);
             self.shared.lost_now_peur.fetch_add(peur, Ordering::Relaxed);
@@ -197,6 +218,19 @@ impl Ledger {
             }
             TotalsState::Taken => log::error!("ledger: the totals were asked for twice"),
         }
+    }
+
+    /// The id of this life, as it stands in the ledger.
+    #[must_use]
+    pub fn life(&self) -> &str {
+        &self.life
+    }
+
+    /// Gives `take` what was used today and this month, as [`Ledger::on_totals`] does, with all that this process has
+    /// committed: as soon as the store has taken it and answers. Who asked before and has no answer yet gets none.
+    pub fn ask_totals(&self, take: impl FnOnce(&Totals) + Send + 'static) {
+        self.shared.lock().wanted = Some(Box::new(take));
+        self.shared.changed.notify_all();
     }
 
     /// Waits until the totals are known, at most for `patience`. Gives whether they are.

@@ -5,9 +5,10 @@
 mod courier;
 mod link;
 mod resp;
-mod script;
+pub mod script;
 mod shared;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,17 +17,28 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 
 use tollgate_filters::request::quota;
-use tollgate_filters::request::quota::shared::Names;
+use tollgate_filters::request::quota::shared::{Names, Recorded};
 
 pub use shared::SharedLimits;
 
 use crate::state::State;
 use crate::store::usage::Totals;
 
-/// Counts what the ledger has of this day and month against the budgets. What has gone from the configuration since, a
-/// tenant, a key or a model, has no budget any more.
+/// Counts what the ledger had of this day and month at the start against the budgets, here and in the store that gateways
+/// share them in. What has gone from the configuration since, a tenant, a key or a model, has no budget any more.
 pub fn restore(state: &State, totals: &Totals) {
+    count(state, totals, true);
+}
+
+/// Has the store that gateways share budgets in told what the ledger has now.
+pub fn tell_store(state: &State, totals: &Totals) {
+    count(state, totals, false);
+}
+
+fn count(state: &State, totals: &Totals, is_start: bool) {
     let (stages, clock) = (state.stages.load(), state.clock());
+    let reading = state.shared.as_ref().map_or(0, SharedLimits::next_reading);
+    let mut lives = HashMap::<&str, Arc<str>>::new();
     let settings = &stages.settings;
     for total in &totals.totals {
         let Some(tenant) = settings.tenants.iter().position(|tenant| tenant.name == total.tenant) else {
@@ -37,15 +49,22 @@ pub fn restore(state: &State, totals: &Totals) {
         let key = key.or_else(|| stages.keyring.get_stored(&total.key_id));
         let tier = key.and_then(|key| Some(key.principal?.tier_index));
         let key_id = Arc::from(total.key_id.as_str());
-        let tokens = total.input_tokens_today.saturating_add(total.output_tokens_today);
+        let tokens = total.tokens_today;
         let pico_eur = u64::try_from(total.cost_this_month.0).unwrap_or(u64::MAX);
         let holders = stages.holders_of(tenant, tier, &key_id, model, &state.usages);
-        for holder in holders.iter().flatten() {
-            quota::restore(holder, tokens, pico_eur, clock);
+        if is_start {
+            for holder in holders.iter().flatten() {
+                quota::restore(holder, tokens, pico_eur, clock);
+            }
         }
         if let Some(shared) = &state.shared {
-            shared.restore(&holders, tokens, pico_eur, Names { tenant: &total.tenant, key_id: &key_id });
+            let life = lives.entry(&total.life).or_insert_with(|| Arc::from(total.life.as_str()));
+            let recorded = Recorded { reading, life, tokens, pico_eur };
+            shared.restore(&holders, recorded, Names { tenant: &total.tenant, key_id: &key_id });
         }
+    }
+    if let Some(shared) = &state.shared {
+        shared.has_read();
     }
 }
 

@@ -80,12 +80,29 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
     state.keys.load(&state, settings.storage.start_timeout);
     if let Some(ledger) = &state.ledger {
         // The ledger is part of the state, which must not keep itself alive.
-        let state = Arc::downgrade(&state);
+        let weak = Arc::downgrade(&state);
         ledger.on_totals(move |totals| {
-            if let Some(state) = state.upgrade() {
+            if let Some(state) = weak.upgrade() {
                 limits::restore(&state, totals);
             }
         });
+    }
+    if let Some(shared) = &state.shared {
+        let weak = Arc::downgrade(&state);
+        shared.learn_from(move || {
+            let for_answer = weak.clone();
+            let Some(state) = weak.upgrade() else { return };
+            let Some(ledger) = &state.ledger else { return };
+            ledger.ask_totals(move |totals| {
+                if let Some(state) = for_answer.upgrade() {
+                    limits::tell_store(&state, totals);
+                }
+            });
+        });
+        let rest = settings.storage.start_timeout.saturating_sub(state.origin.elapsed());
+        if !shared.wait_for_first_try(rest) {
+            log::warn!("serving without the store of limits until it answers");
+        }
     }
     let options = Opt { upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(options, server_conf(&settings));
@@ -148,17 +165,14 @@ fn start_store(settings: &Settings) -> Result<Kept, StartError> {
     let keys = Keys::start(&settings.storage)
         .map_err(|error| StartError::new("the thread of keys cannot be started", &error))?;
     let shared = settings.limits.shared.as_ref();
-    let shared = shared.map(|shared| SharedLimits::start(shared, start)).transpose();
+    let life = ledger.as_ref().map(Ledger::life);
+    let shared = shared.map(|shared| SharedLimits::start(shared, life, start)).transpose();
     let shared = shared.map_err(|error| StartError::new("limits cannot be shared", &error))?;
     // All of them connect meanwhile.
     let is_up = store.status().wait_for_first_try(patience);
     let rest = patience.saturating_sub(start.elapsed());
     if !is_up || ledger.as_ref().is_some_and(|ledger| !ledger.wait_for_totals(rest)) {
         log::warn!("serving without the store until it answers");
-    }
-    let rest = patience.saturating_sub(start.elapsed());
-    if shared.as_ref().is_some_and(|shared| !shared.wait_for_first_try(rest)) {
-        log::warn!("serving without the store of limits until it answers");
     }
     Ok(Kept { store, keys, ledger, shared, origin: start })
 }

@@ -52,6 +52,8 @@ pub struct Stages {
     pub servers: Vec<Arc<Server>>,
     /// For each tenant of the settings, what it has used of its limits.
     pub tenants: Vec<TenantQuota>,
+    /// What tenants have used that were in the settings before: one that comes back begins no budget anew.
+    former: HashMap<String, Arc<Usage>>,
     /// For each plan of a tier, by model of the catalogue, the position of its rule.
     rules: Vec<TierRules>,
     /// For each tenant of the settings, what is done about prompts.
@@ -181,18 +183,22 @@ impl Stages {
         let models = settings.models.iter().map(|model| serve(model, &settings.pools, &servers)).collect();
         let exact_bytes = settings.tokens.exact_bytes;
         let counters = settings.models.iter().map(|model| counter(model, exact_bytes)).collect();
-        let usage_before: HashMap<&str, &Arc<Usage>> = before.map_or_else(HashMap::new, |before| {
-            let names = before.settings.tenants.iter().map(|tenant| tenant.name.as_str());
-            names.zip(before.tenants.iter().map(|tenant| &tenant.usage)).collect()
+        let mut former: HashMap<String, Arc<Usage>> = before.map_or_else(HashMap::new, |before| {
+            let names = before.settings.tenants.iter().map(|tenant| tenant.name.clone());
+            let usages = names.zip(before.tenants.iter().map(|tenant| Arc::clone(&tenant.usage)));
+            before
+                .former
+                .iter()
+                .map(|(name, usage)| (name.clone(), Arc::clone(usage)))
+                .chain(usages)
+                .collect()
         });
         let tenants = settings
             .tenants
             .iter()
             .map(|tenant| TenantQuota {
                 tier: settings.tiers.iter().position(|tier| tier.name == tenant.tier).unwrap_or_default(),
-                usage: usage_before
-                    .get(tenant.name.as_str())
-                    .map_or_else(Arc::default, |usage| Arc::clone(usage)),
+                usage: former.remove(&tenant.name).unwrap_or_default(),
             })
             .collect();
         let principals = Principals::new(&settings);
@@ -203,7 +209,19 @@ impl Stages {
         let rules =
             rules.map(|tier| TierRules { whole: rules_of(&tier.plan), per_key: rules_of(&tier.key_plan) });
         let rules = rules.collect();
-        Self { keyring, principals, catalogue, models, counters, servers, tenants, rules, policies, settings }
+        Self {
+            keyring,
+            principals,
+            catalogue,
+            models,
+            counters,
+            servers,
+            tenants,
+            former,
+            rules,
+            policies,
+            settings,
+        }
     }
 
     /// The tier on whose terms a principal asks: its key's own, or its tenant's.

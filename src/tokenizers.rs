@@ -62,8 +62,30 @@ pub fn load(source: &TokenizerSource, dir: &Path) -> Result<Arc<Tokenizer>, Stri
         TokenizerSource::File(_) => Tokenizer::from_json(&json, seed)?,
     });
     loaded.push((made_from, Arc::downgrade(&tokenizer)));
+    drop(loaded);
+    if matches!(source, TokenizerSource::File(_)) {
+        warm(&tokenizer);
+    }
     Ok(tokenizer)
 }
+
+/// Has the words that texts may have counted before they come, beside everything else: a few hundred milliseconds of work,
+/// at the end of which the first answers cost what later ones do. Ends early when nobody uses the tokenizer any more.
+fn warm(tokenizer: &Arc<Tokenizer>) {
+    let weak = Arc::downgrade(tokenizer);
+    let run = move || {
+        while weak.upgrade().is_some_and(|tokenizer| tokenizer.warm(AT_A_TIME)) {
+            std::thread::yield_now();
+        }
+    };
+    // Without it, words are counted when they come.
+    if let Err(error) = std::thread::Builder::new().name("tokenizer".to_owned()).spawn(run) {
+        log::warn!("words cannot be counted ahead of time: {error}");
+    }
+}
+
+/// Pieces that are counted between two looks at whether the tokenizer is still used: some 3 ms of work.
+const AT_A_TIME: usize = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -18,6 +18,7 @@ mod running;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 pub use running::Running;
 
@@ -39,6 +40,8 @@ pub struct Tokenizer {
     engine: Engine,
     cut: Cut,
     memo: Memo,
+    /// Pieces that texts may have and that are not counted yet, those that they have least first.
+    expected: Mutex<Vec<Box<[u8]>>>,
     /// A piece by itself has tokens that it would not have in the middle of a text: a space put before it.
     is_anchored: bool,
     family: Option<Family>,
@@ -68,7 +71,7 @@ impl PartialEq for Tokenizer {
 
 impl Eq for Tokenizer {}
 
-/// Tokens that are looked at for it: some 30 ms of work, and a quarter of the table.
+/// Pieces that are counted while a file is loaded, some 30 ms of work. [`Tokenizer::warm`] goes on with the rest.
 const WARM: usize = 10_000;
 
 /// Stands before a piece in the middle of a text, where a piece by itself would be encoded otherwise.
@@ -83,8 +86,9 @@ impl Tokenizer {
         Some(Self {
             engine: Engine::Encoding(encoding),
             // A test asks their vocabularies.
-            cut: Cut::ALL,
-            memo: Memo::new(seed),
+            cut: Cut::ALL.with_line_starts(false, false),
+            memo: Memo::new(seed, 0),
+            expected: Mutex::default(),
             is_anchored: false,
             family: Some(Family::of_encoding(name)),
             specials: 0,
@@ -112,7 +116,8 @@ impl Tokenizer {
         let mut tokenizer = Self {
             engine: Engine::HuggingFace(Box::new(inner)),
             cut,
-            memo: Memo::new(seed),
+            memo: Memo::new(seed, vocabulary.len()),
+            expected: Mutex::default(),
             is_anchored: false,
             family: Family::of_special_tokens(&added),
             specials,
@@ -123,22 +128,58 @@ impl Tokenizer {
             let within = tokenizer.encode(&format!("{ANCHOR}{piece}")).zip(tokenizer.encode(ANCHOR));
             within.map(|(both, anchor)| both.saturating_sub(anchor)) != tokenizer.encode(piece)
         });
-        tokenizer.warm(&vocabulary, is_byte_level);
+        tokenizer.find_line_starts();
+        *tokenizer.expected.get_mut().unwrap_or_else(PoisonError::into_inner) =
+            tokenizer.pieces_of(&vocabulary, is_byte_level);
+        tokenizer.warm(WARM);
         Ok(tokenizer)
     }
 
-    /// Counts the tokens that were learned first and are pieces by themselves, words most of them: those that texts have
-    /// most, so that the first answers find them counted.
-    fn warm(&self, vocabulary: &HashMap<String, u32>, is_byte_level: bool) {
-        let mut first: Vec<(u32, &String)> =
+    /// Asks whether a line may be cut off from the one before: what whitespace becomes depends on what follows it in some
+    /// tokenizers, and on nothing in others.
+    fn find_line_starts(&mut self) {
+        let holds = |ends: &[&str]| {
+            ends.iter().all(|end| {
+                ["The", "a", "Zq", "7", "\u{e9}t", "\u{4e2d}"].iter().all(|line| {
+                    let both = self.encode(&format!("{end}{line}"));
+                    let apart = self.encode(end).zip(self.encode(line));
+                    both.is_some() && both == apart.map(|(end, line)| end + line)
+                })
+            })
+        };
+        let after_one = holds(&["\n", "x\n", ".\n", ",\n", "`\n", "7\n", "\u{3002}\n"]);
+        let after_many =
+            after_one && holds(&["\n\n", "x\n\n", ".\n\n", ":\n\n\n", " \n\n", ".\n \n", "`\n\n"]);
+        // Where a space is put before a piece by itself, a word that is none in the middle of a text has to follow on one.
+        let is_free = !self.is_anchored;
+        self.cut = self.cut.with_line_starts(is_free && after_one, is_free && after_many);
+    }
+
+    /// The tokens that are pieces by themselves, words most of them, the first learned last: those are what texts have
+    /// most.
+    fn pieces_of(&self, vocabulary: &HashMap<String, u32>, is_byte_level: bool) -> Vec<Box<[u8]>> {
+        let mut tokens: Vec<(u32, &String)> =
             vocabulary.iter().map(|(token, number)| (*number, token)).collect();
-        first.sort_unstable();
-        for (_, token) in first.into_iter().take(WARM) {
-            let piece = text_of_token(token, is_byte_level);
-            if !piece.is_empty() && self.cut.find(&piece, 0, 1).is_none() {
-                self.piece(&piece, true);
-            }
+        tokens.sort_unstable_by(|a, b| b.cmp(a));
+        let pieces = tokens.into_iter().map(|(_, token)| text_of_token(token, is_byte_level));
+        let pieces = pieces.filter(|piece| !piece.is_empty() && self.cut.find(piece, 0, 1).is_none());
+        pieces.map(Vec::into_boxed_slice).collect()
+    }
+
+    /// Counts `most` of the pieces that texts may have, so that the first answers find them counted. `false` once there are
+    /// no more.
+    pub fn warm(&self, most: usize) -> bool {
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = expected.len().saturating_sub(most);
+        let pieces = expected.split_off(rest);
+        if rest == 0 {
+            *expected = Vec::new();
         }
+        drop(expected);
+        for piece in pieces.iter().rev() {
+            self.memo.foresee(piece, || self.encode_piece(piece, self.is_anchored));
+        }
+        rest > 0
     }
 
     /// Tokens of `text`, counted piece by piece.

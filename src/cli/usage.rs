@@ -4,12 +4,14 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use chrono::{NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use clap::Args;
 use serde_json::json;
 
 use crate::config;
-use crate::store::usage::{Column, Filter, Line, NUMBERS, Verdict, report, to_json, total, verify};
+use crate::store::usage::{
+    Column, Filter, Line, NUMBERS, Unsettled, Verdict, report, to_json, total, unsettled, verify,
+};
 use crate::store::{Connection, StoreError};
 
 /// Options of `tollgate usage`.
@@ -42,6 +44,9 @@ pub struct UsageArgs {
     /// Prove the ledger instead: every row there once, none missing, every sum right.
     #[arg(long)]
     pub verify: bool,
+    /// List the requests that have no row because their gateway was killed while they were in work.
+    #[arg(long, conflicts_with_all = ["verify", "by"])]
+    pub unsettled: bool,
     /// Folder of the configuration files.
     #[arg(long, default_value = "conf", value_name = "DIR")]
     pub conf: PathBuf,
@@ -100,6 +105,17 @@ fn answer(
         let verdict = verify(connection)?;
         let text = if args.json { verdict_json(&verdict) } else { verdict_text(&verdict) };
         return Ok((text, verdict.faults.is_empty()));
+    }
+    if args.unsettled {
+        let found = unsettled(connection, filter)?;
+        let text = if args.json {
+            unsettled_json(filter, &found)
+        } else if args.csv {
+            unsettled_csv(&found)
+        } else {
+            unsettled_table(&found)
+        };
+        return Ok((text, true));
     }
     let lines = report(connection, &args.by, filter)?;
     let text = if args.json {
@@ -169,11 +185,84 @@ fn table(by: &[Column], lines: &[Line]) -> String {
     text
 }
 
+const UNSETTLED: [&str; 9] = [
+    "time",
+    "request_id",
+    "tenant",
+    "key",
+    "model",
+    "endpoint",
+    "input_tokens",
+    "output_tokens_reserved",
+    "gateway",
+];
+
+/// The cells of one of them. Input was counted before it was forwarded; of output only the reservation is known.
+fn cells(found: &Unsettled) -> [String; 9] {
+    let request = &found.request;
+    let time = DateTime::from_timestamp_millis(request.time_ms).unwrap_or_default();
+    let gateway = if found.node.is_empty() { &found.boot } else { &found.node };
+    [
+        time.to_rfc3339_opts(SecondsFormat::Millis, true),
+        request.request_id.clone(),
+        request.tenant.clone(),
+        request.key_id.clone(),
+        request.model.clone(),
+        request.endpoint.clone(),
+        request.input_tokens.to_string(),
+        request.output_tokens.to_string(),
+        gateway.clone(),
+    ]
+}
+
+fn unsettled_table(found: &[Unsettled]) -> String {
+    if found.is_empty() {
+        return "no request is known to be without a row\n".to_owned();
+    }
+    let mut rows = vec![UNSETTLED.map(str::to_uppercase)];
+    rows.extend(found.iter().map(cells));
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..UNSETTLED.len()).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn unsettled_csv(found: &[Unsettled]) -> String {
+    let lines = found.iter().map(|found| cells(found).map(|cell| quoted(&cell)).join(","));
+    let all: Vec<String> = std::iter::once(UNSETTLED.join(",")).chain(lines).collect();
+    all.join("\r\n") + "\r\n"
+}
+
+fn unsettled_json(filter: &Filter, found: &[Unsettled]) -> String {
+    let one = |found: &Unsettled| {
+        let request = &found.request;
+        let [time, ..] = cells(found);
+        json!({
+            "time": time, "request_id": request.request_id, "tenant": request.tenant, "key": request.key_id,
+            "model": request.model, "endpoint": request.endpoint, "input_tokens": request.input_tokens,
+            "output_tokens_reserved": request.output_tokens, "gateway": found.node, "life": found.boot,
+        })
+    };
+    let all: Vec<_> = found.iter().map(one).collect();
+    format!("{}\n", json!({"from": filter.from.to_string(), "to": filter.to.to_string(), "unsettled": all}))
+}
+
 fn verdict_text(verdict: &Verdict) -> String {
-    let Verdict { boots, rows, purged, lost, rejected, faults } = verdict;
+    let Verdict { boots, rows, purged, lost, rejected, unsettled, faults } = verdict;
     let mut text = format!(
         "{rows} rows of {boots} lives of gateways; {purged} removed by age, {lost} declared lost, {rejected} put aside\n"
     );
+    if *unsettled > 0 {
+        let _ = writeln!(
+            text,
+            "{unsettled} requests were in work when their gateway was killed (--unsettled lists them)"
+        );
+    }
     for fault in faults {
         let _ = writeln!(text, "{fault}");
     }
@@ -185,10 +274,10 @@ fn verdict_text(verdict: &Verdict) -> String {
 }
 
 fn verdict_json(verdict: &Verdict) -> String {
-    let Verdict { boots, rows, purged, lost, rejected, faults } = verdict;
+    let Verdict { boots, rows, purged, lost, rejected, unsettled, faults } = verdict;
     let json = json!({
         "ok": faults.is_empty(), "boots": boots, "rows": rows, "purged": purged, "lost": lost, "rejected": rejected,
-        "faults": faults,
+        "unsettled": unsettled, "faults": faults,
     });
     format!("{json}\n")
 }

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
-use super::Shared;
 use super::entry::{Boot, Entry, What};
 use super::journal::{Reader, abandoned};
+use super::{Shared, open};
 use crate::config::settings::{Ledger as Settings, Retention, Storage};
 use crate::store::{Backoff, Connection, Status, StoreError, usage};
 
@@ -112,7 +112,8 @@ impl Keeper {
     fn wait(&self) -> bool {
         let mut progress = self.shared.lock();
         loop {
-            let is_done = self.connection.is_some() && progress.committed == Some(self.own.mark().at);
+            let is_stored = progress.committed == Some(self.own.mark().at);
+            let is_done = self.connection.is_some() && is_stored && progress.wanted.is_none();
             if let Some(by) = progress.stop_by
                 && (is_done || Instant::now() >= by)
             {
@@ -153,6 +154,7 @@ impl Keeper {
             self.has_totals = true;
         }
         self.store_own(&mut connection)?;
+        self.answer(&mut connection)?;
         if self.purged.is_none_or(|at| at.elapsed() >= PURGE) {
             let count = usage::purge(&mut connection, &self.retention, Utc::now())?;
             if count > 0 {
@@ -163,6 +165,19 @@ impl Keeper {
             self.purged = Some(Instant::now());
         }
         self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Tells who wants to know what has been used, now that all that was committed is in it.
+    fn answer(&self, connection: &mut Connection) -> Result<(), Halt> {
+        if self.shared.lock().wanted.is_none() {
+            return Ok(());
+        }
+        let totals = usage::totals(connection, Utc::now())?;
+        let take = self.shared.lock().wanted.take();
+        if let Some(take) = take {
+            take(&totals);
+        }
         Ok(())
     }
 
@@ -178,6 +193,15 @@ impl Keeper {
                 }
                 count += entries.len();
                 self.store(connection, reader.boot(), &entries)?;
+            }
+            let unended = open::unended(&left.folder)?;
+            let unsettled = usage::note_unsettled(connection, reader.boot(), &unended)?;
+            if unsettled > 0 {
+                log::warn!(
+                    "ledger: {unsettled} requests were in work when {} ended, or answered within its last commit; \
+                     `tollgate usage --unsettled` lists them",
+                    reader.boot().boot
+                );
             }
             std::fs::remove_dir_all(&left.folder)?;
             log::info!(

@@ -4,16 +4,19 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::entry::{Entry, UsageRow, What, write_line};
 use super::journal::Journal;
+use super::open::Notes;
 use super::{Message, STOP, Shared};
 use crate::config::settings::Ledger as Settings;
 
 /// Rows of one group at most, so that a burst does not make one long write.
 const GROUP: usize = 8192;
+/// How often is looked for requests that have been in work for long, while none settles.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long a full or broken disk is left alone before it is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 /// How often the log repeats that rows are being lost.
@@ -26,11 +29,15 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     next_seq: i64,
     lines: Vec<u8>,
+    /// Numbers of the requests whose rows are in `lines`.
+    over: Vec<u64>,
+    notes: Notes,
     complained: Option<Instant>,
 }
 
 impl Writer {
     pub(super) fn new(settings: &Settings, journal: Journal, shared: Arc<Shared>) -> Self {
+        let notes = Notes::new(journal.folder());
         Self {
             window: settings.commit_window,
             most_bytes: settings.journal_max_bytes,
@@ -38,12 +45,22 @@ impl Writer {
             shared,
             next_seq: 0,
             lines: Vec::with_capacity(64 * 1024),
+            over: Vec::new(),
+            notes,
             complained: None,
         }
     }
 
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
-        while let Ok(first) = messages.recv() {
+        loop {
+            let first = match messages.recv_timeout(LOOK) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.notes.write(&self.shared.open);
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let mut flow = self.take(first);
             if flow.is_continue() {
                 // Waking for each row would cost its request more than the row.
@@ -73,7 +90,8 @@ impl Writer {
 
     fn take(&mut self, message: Message) -> ControlFlow<()> {
         match message {
-            Message::Row(record) => {
+            Message::Row(record, begun) => {
+                self.over.extend(begun);
                 self.add(What::Row(Box::new(UsageRow::of(&record))));
                 self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
                 ControlFlow::Continue(())
@@ -90,6 +108,15 @@ impl Writer {
     /// Commits the group, and with it how many rows were lost before. While the disk or the journal is full, it waits:
     /// then the queue fills, which is what `when_full` is about.
     fn commit(&mut self, is_last: bool) {
+        self.commit_lines(is_last);
+        // Whatever became of their rows: what was lost is told as such.
+        for over in self.over.drain(..) {
+            self.shared.open.end(over);
+        }
+        self.notes.write(&self.shared.open);
+    }
+
+    fn commit_lines(&mut self, is_last: bool) {
         self.note_losses();
         let mut tries = 0;
         while !self.lines.is_empty() {

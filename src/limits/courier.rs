@@ -6,6 +6,12 @@
 //! have happened or not. Each connection therefore has an epoch of its own and begins with saying in
 //! whole what is held; what the store reads later out of an older one it ignores. Orders that were made before that are
 //! not sent after it: what they tell has been said already.
+//!
+//! A store that was started empty, was emptied, or is another one has another memory, which it names itself. Every order
+//! carries the name of the memory that this gateway has told everything; a store with another one does nothing. The
+//! gateway then asks the ledger what every life of every gateway has used, tells it beside what it holds itself, and
+//! until that is done requests go on as with the store away. So do they for another second where there are other gateways:
+//! each notices within that, and what they hold is known before anybody is given anything.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +25,7 @@ use tollgate_filters::request::quota::shared::{EXPIRY, Entry, Grant, Order, Repl
 
 use super::link::{Dialer, Link};
 use super::resp::{self, Value};
-use super::script::{self, Answer};
+use super::script::{self, Answer, Presence};
 use super::shared::{Board, Job};
 
 /// How often the store is told what has changed.
@@ -38,8 +44,18 @@ const WINDOW: usize = 16;
 /// How long a stop waits for the store to take back what is held.
 const LEAVE: Duration = Duration::from_millis(500);
 
+/// How long a memory of the store is let alone after its begin where there are several gateways: all of them notice
+/// within [`BEAT_EVERY`], and tell what they hold.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How often what is held is said again while the ledger is waited for; the store takes it back after `EXPIRY`.
+const AGAIN: Duration = Duration::from_secs(2);
+/// For how long the store remembers its memory's name while no gateway is there: longer than any budget.
+const REMEMBER: Duration = Duration::from_secs(40 * 86_400);
+
 /// The set of gateways.
 const GATEWAYS: &str = "tollgate:gateways";
+/// What tells one memory of the store from others.
+const MEMORY: &str = "tollgate:memory";
 
 /// The thread's own.
 pub(super) struct Courier {
@@ -49,6 +65,9 @@ pub(super) struct Courier {
     stop: oneshot::Receiver<()>,
     names: [String; 2],
     epoch: u64,
+    beats: u64,
+    /// The memory of the store that has been told everything.
+    taught: Option<String>,
     /// Whether the log says that the store is away, or slow.
     is_said: bool,
     is_paused: bool,
@@ -62,7 +81,7 @@ enum End {
     Stop,
     /// It broke, or the store was too slow or refused.
     Away(String),
-    /// The store does not know what this gateway holds, or has not been told all of it.
+    /// The store does not know what this gateway holds, or has not been told all of it, or has forgotten it.
     Anew,
 }
 
@@ -85,6 +104,15 @@ struct Traffic {
     to_tell: Vec<ScopeRef>,
     /// Until the store knows what is held, each is told about in whole.
     is_greeting: bool,
+    /// What the store's memory is called, and since when there is it.
+    memory: Option<(String, Instant)>,
+    /// The reading of the ledger that the store has to be told of, and the one when scopes were last listed; and when
+    /// that was.
+    needed: u64,
+    listed: u64,
+    listed_at: Instant,
+    /// Whether the log says that the ledger is waited for.
+    is_waiting_said: bool,
 }
 
 impl Traffic {
@@ -104,7 +132,19 @@ impl Courier {
         stop: oneshot::Receiver<()>,
     ) -> Self {
         let names = [script::name(script::LIMITS), script::name(script::PRESENCE)];
-        Self { board, dialer, jobs, stop, names, epoch: 0, is_said: false, is_paused: false, told_anew: None }
+        Self {
+            board,
+            dialer,
+            jobs,
+            stop,
+            names,
+            epoch: 0,
+            beats: 0,
+            taught: None,
+            is_said: false,
+            is_paused: false,
+            told_anew: None,
+        }
     }
 
     /// Works until it is told to stop.
@@ -158,8 +198,13 @@ impl Courier {
             moved: Instant::now(),
             waiting: VecDeque::new(),
             asked: 0,
-            to_tell: self.board.scopes(),
+            to_tell: Vec::new(),
             is_greeting: true,
+            memory: None,
+            needed: 0,
+            listed: 0,
+            listed_at: Instant::now(),
+            is_waiting_said: false,
         };
         self.beat(&mut traffic, false);
         let (mut reader, mut writer) = tokio::io::split(link.stream);
@@ -214,7 +259,9 @@ impl Courier {
                     if self.board.is_lost.load(Ordering::Relaxed) {
                         return End::Anew;
                     }
-                    if !traffic.is_greeting && traffic.to_tell.is_empty() {
+                    if traffic.is_greeting {
+                        self.greet(&mut traffic);
+                    } else if traffic.to_tell.is_empty() {
                         traffic.to_tell = self.board.scopes();
                     }
                 }
@@ -254,13 +301,10 @@ impl Courier {
             let said = || End::Away("a reply of another kind".to_owned());
             match awaited {
                 Awaited::Beat => {
-                    let numbers = value.list().and_then(|list| {
-                        let [count, now] = list else { return None };
-                        Some((count.number()?, now.number()?))
-                    });
-                    let (count, now) = numbers.ok_or_else(said)?;
-                    self.board.note_time(now);
-                    self.board.note_gateways(count);
+                    let presence = script::presence(&value).ok_or_else(said)?;
+                    self.board.note_time(presence.now);
+                    self.board.note_gateways(presence.count);
+                    self.meet(traffic, presence)?;
                 }
                 Awaited::Order(order, reply) => match script::answer(&order, &value).ok_or_else(said)? {
                     Answer::SayAnew => return Err(End::Anew),
@@ -283,14 +327,82 @@ impl Courier {
                     }
                 },
             }
-            if traffic.is_greeting && traffic.to_tell.is_empty() && traffic.awaited.is_empty() {
-                traffic.is_greeting = false;
-            }
         }
-        if !traffic.is_greeting && !self.board.is_up.load(Ordering::Relaxed) {
+        if traffic.is_greeting {
+            self.greet(traffic);
+        } else if !self.board.is_up.load(Ordering::Relaxed) {
             self.begin();
         }
         Ok(())
+    }
+
+    /// Notes which memory the store has, and what it has to be told before it is asked.
+    fn meet(&mut self, traffic: &mut Traffic, presence: Presence) -> Result<(), End> {
+        let Presence { memory, age, is_told, .. } = presence;
+        match &traffic.memory {
+            Some((known, _)) if *known == memory => return Ok(()),
+            Some(_) => return Err(End::Anew),
+            None => {}
+        }
+        traffic.needed = match (self.board.readings(), &self.taught) {
+            (None, _) => 0,
+            (_, Some(taught)) if *taught == memory => 0,
+            // This gateway has told no store anything yet, and forgotten nothing of its own: what the ledger had at its
+            // start is enough, and told whenever it comes where others have told the same.
+            (_, None) => u64::from(!is_told),
+            (Some(readings), Some(_)) => {
+                self.board.read_ledger();
+                readings + 1
+            }
+        };
+        if self.taught.as_ref().is_some_and(|taught| *taught != memory) {
+            log::warn!(
+                "limits: the store has forgotten what it was told; gateways and the ledger tell it anew"
+            );
+        }
+        let now = Instant::now();
+        traffic.memory = Some((memory, now.checked_sub(age).unwrap_or(now)));
+        self.list(traffic);
+        Ok(())
+    }
+
+    fn list(&self, traffic: &mut Traffic) {
+        // In this order: what a reading that ends now has noted is listed the next time.
+        traffic.listed = self.board.readings().unwrap_or(0);
+        traffic.listed_at = Instant::now();
+        traffic.to_tell = self.board.scopes();
+    }
+
+    /// Ends the greeting once the store knows everything.
+    fn greet(&mut self, traffic: &mut Traffic) {
+        if !traffic.to_tell.is_empty() || !traffic.awaited.is_empty() {
+            return;
+        }
+        let Some((memory, born)) = traffic.memory.clone() else { return };
+        if traffic.listed < traffic.needed {
+            let is_read = self.board.readings().is_some_and(|readings| readings >= traffic.needed);
+            if !is_read && traffic.listed_at.elapsed() >= AGAIN && !traffic.is_waiting_said {
+                traffic.is_waiting_said = true;
+                log::warn!(
+                    "limits: the store has to be told what the ledger knows, which does not answer yet"
+                );
+            }
+            if is_read || traffic.listed_at.elapsed() >= AGAIN {
+                self.list(traffic);
+            }
+            if !traffic.to_tell.is_empty() {
+                return;
+            }
+            if traffic.listed < traffic.needed {
+                return;
+            }
+        }
+        if self.board.gateways() > 1 && born.elapsed() < SETTLE {
+            return;
+        }
+        self.taught = Some(memory);
+        traffic.is_greeting = false;
+        self.begin();
     }
 
     /// The store is slow: requests do without it until it answers.
@@ -349,11 +461,12 @@ impl Courier {
     }
 
     fn order(&mut self, traffic: &mut Traffic, order: Order, reply: Option<oneshot::Sender<Grant>>) {
-        let keys = order.entries.len().to_string();
-        let arguments = script::arguments(&order, &self.board.gateway, self.epoch);
+        let keys = (order.entries.len() + 1).to_string();
+        let memory = traffic.memory.as_ref().map_or("", |(memory, _)| memory);
+        let arguments = script::arguments(&order, memory, &self.board.gateway, self.epoch);
         let mut words: Vec<&[u8]> = vec![b"EVALSHA", self.names[0].as_bytes(), keys.as_bytes()];
         words.extend(order.entries.iter().map(|entry| entry.scope.name().as_bytes()));
-        words.push(arguments.as_bytes());
+        words.extend([MEMORY.as_bytes(), arguments.as_bytes()]);
         resp::command(&mut traffic.out, &words);
         self.board.trips.fetch_add(1, Ordering::Relaxed);
         traffic.push(Awaited::Order(order, reply));
@@ -361,7 +474,7 @@ impl Courier {
 
     /// Tells about the next scopes of which there is something to tell, `later` than now.
     fn tell(&mut self, traffic: &mut Traffic, later: Duration) {
-        if traffic.to_tell.is_empty() {
+        if traffic.to_tell.is_empty() || traffic.memory.is_none() {
             return;
         }
         let mut clock = self.board.clock();
@@ -379,14 +492,21 @@ impl Courier {
     fn beat(&mut self, traffic: &mut Traffic, is_leaving: bool) {
         let expiry = EXPIRY.as_millis().to_string();
         let leaves: &[u8] = if is_leaving { b"1" } else { b"0" };
-        let words: [&[u8]; 7] = [
+        self.beats += 1;
+        let new_memory = format!("{}-{}", self.board.gateway, self.beats);
+        let remember = REMEMBER.as_millis().to_string();
+        let words: [&[u8]; 11] = [
             b"EVALSHA",
             self.names[1].as_bytes(),
-            b"1",
+            b"2",
             GATEWAYS.as_bytes(),
+            MEMORY.as_bytes(),
             self.board.gateway.as_bytes(),
             expiry.as_bytes(),
             leaves,
+            new_memory.as_bytes(),
+            self.taught.as_deref().unwrap_or("").as_bytes(),
+            remember.as_bytes(),
         ];
         resp::command(&mut traffic.out, &words);
         self.board.trips.fetch_add(1, Ordering::Relaxed);

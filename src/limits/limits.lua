@@ -1,19 +1,22 @@
 -- Everything that gateways tell and ask the store about limits, in one step: all scopes of a request, or none.
 --
--- KEYS     the scopes, all of one tenant
--- ARGV[1]  JSON: g gateway, e its epoch, x milliseconds after which a silent gateway's holdings are taken back,
---          o output tokens wanted, l the least of them, s for each scope:
+-- KEYS     the scopes, all of one tenant; at last what tells this memory of the store from those it has lost
+-- ARGV[1]  JSON: q the memory that the gateway has told everything, g gateway, e its epoch, x milliseconds after which
+--          a silent gateway's holdings are taken back, o output tokens wanted, l the least of them, s for each scope:
 --            k milliseconds to remember it; w whether what is outstanding is said in whole; f whether the gateway must
---            be known here; u which of its countings here it is
+--            be known here
 --            r [[rate, limit, back, owed], …]; n requests at a time that are outstanding more (or in all)
---            d, m the day and the month: [period, charged so far, outstanding more (or in all), least that was used]
+--            d, m the day and the month: [period, charged so far, outstanding more (or in all)]
+--            v what the ledger has of each life of a gateway: [[gateway, day, tokens, month, money], …]
 --            i what is asked: [[measure, limit, fixed, each, have, unit, extra], …]
 -- answers  [1 given | 0 not enough | -1 say it all anew, milliseconds since 1970, output,
 --          then for each item: given, left, milliseconds to wait, 1 if it lacks]
 --
 -- A scope is a hash: r0…r3 "level milliseconds" (rates, as leaky buckets), n requests at a time, d and m
--- "period used", g:GATEWAY "epoch seen n day charged outstanding month charged outstanding counting", reap the next time to look
--- for gateways that died. The clock is this server's: those of the gateways do not matter.
+-- "period used", g:GATEWAY "epoch seen n day charged outstanding month charged outstanding", reap the next time to look
+-- for gateways that died. What was used of a budget is always the sum of what each gateway was charged and has
+-- outstanding, also of those that ended. A gateway that only the ledger has told of has the epoch 0; one that was taken
+-- for dead -1. The clock is this server's: those of the gateways do not matter.
 
 local RATES = { [0] = 'r0', 'r1', 'r2', 'r3' }
 local IN_FLIGHT, DAY, MONTH = 4, 5, 6
@@ -21,6 +24,10 @@ local IN_FLIGHT, DAY, MONTH = 4, 5, 6
 local ask = cjson.decode(ARGV[1])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
+local keys = {}
+for at = 1, #KEYS - 1 do keys[at] = KEYS[at] end
+-- This store has forgotten what it was told, or is another one.
+if redis.call('HGET', KEYS[#KEYS], 'id') ~= ask.q then return { -1, math.floor(now), 0 } end
 local day = math.floor(clock[1] / 86400)
 
 -- Months since January of the year 0, by Howard Hinnant's civil_from_days.
@@ -49,16 +56,19 @@ end
 -- What a gateway holds; periods that are over hold nothing.
 local function holding(text)
   local v = numbers(text)
-  local held = { epoch = v[1], seen = v[2], n = v[3], counting = v[10],
-    { v[4], v[5], v[6] }, { v[7], v[8], v[9] } }
+  local held = { epoch = v[1], seen = v[2], n = v[3], { v[4], v[5], v[6] }, { v[7], v[8], v[9] } }
   if held[1][1] ~= day then held[1] = { day, 0, 0 } end
   if held[2][1] ~= month then held[2] = { month, 0, 0 } end
   return held
 end
 
 local function text_of(held)
-  return string.format('%d %.0f %.0f %d %.0f %.0f %d %.0f %.0f %.0f', held.epoch, held.seen, held.n,
-    held[1][1], held[1][2], held[1][3], held[2][1], held[2][2], held[2][3], held.counting)
+  return string.format('%d %.0f %.0f %d %.0f %.0f %d %.0f %.0f', held.epoch, held.seen, held.n,
+    held[1][1], held[1][2], held[1][3], held[2][1], held[2][2], held[2][3])
+end
+
+local function nothing_of(epoch)
+  return { epoch = epoch, seen = 0, n = 0, { day, 0, 0 }, { month, 0, 0 } }
 end
 
 -- Takes back what gateways hold that have not been heard of.
@@ -68,11 +78,11 @@ local function reap(key, scope)
     local name = all[at]
     if string.sub(name, 1, 2) == 'g:' and name ~= scope.me_field then
       local held = holding(all[at + 1])
-      local is_silent = held.epoch >= 0 and held.seen + ask.x < now
+      local is_silent = held.epoch > 0 and held.seen + ask.x < now
       local is_empty = held.n == 0 and held[1][3] == 0 and held[2][3] == 0
       -- What it was charged stands, so that it is not counted twice when it comes back.
       local is_charged = held[1][2] > 0 or held[2][2] > 0
-      if (is_silent or held.epoch < 0) and is_empty and not is_charged then
+      if (is_silent or held.epoch <= 0) and is_empty and not is_charged then
         redis.call('HDEL', key, name)
       elseif is_silent and not is_empty then
         scope.n = scope.n - held.n
@@ -89,7 +99,7 @@ local function reap(key, scope)
 end
 
 local scopes = {}
-for at, key in ipairs(KEYS) do
+for at, key in ipairs(keys) do
   local told = ask.s[at]
   local me = 'g:' .. ask.g
   local v = redis.call('HMGET', key, me, 'n', 'd', 'm', 'reap', 'r0', 'r1', 'r2', 'r3')
@@ -110,7 +120,7 @@ for at, key in ipairs(KEYS) do
   elseif told.f then
     return { -1, math.floor(now), 0 }
   else
-    scope.me = holding(string.format('%d 0 0 %d 0 0 %d 0 0 %.0f', ask.e, day, month, told.u))
+    scope.me = nothing_of(ask.e)
   end
   scopes[at] = scope
 end
@@ -121,7 +131,28 @@ local function level(scope, rate, limit)
   return math.max(0, found[1] - math.max(0, now - found[2]) * limit / 60000)
 end
 
-for at, key in ipairs(KEYS) do
+-- Of two numbers for one life the larger counts: it only rises, whoever tells it and however late.
+local function charge(scope, b, held, charged)
+  if charged > held[b][2] then
+    scope[b][2] = scope[b][2] + charged - held[b][2]
+    held[b][2] = charged
+  end
+end
+
+-- What the ledger has of a life; a period that is over, or that has not begun here, says nothing.
+local function learn(key, scope, life)
+  local field = 'g:' .. life[1]
+  local held = scope.me
+  if field ~= scope.me_field then
+    local text = redis.call('HGET', key, field)
+    held = text and holding(text) or nothing_of(0)
+  end
+  if life[2] == day then charge(scope, 1, held, life[3]) end
+  if life[4] == month then charge(scope, 2, held, life[5]) end
+  if held ~= scope.me and (held[1][2] > 0 or held[2][2] > 0) then redis.call('HSET', key, field, text_of(held)) end
+end
+
+for at, key in ipairs(keys) do
   local scope, told = scopes[at], ask.s[at]
   local me = scope.me
   if scope.reap < now then reap(key, scope) end
@@ -129,21 +160,18 @@ for at, key in ipairs(KEYS) do
     local fresh = math.max(0, level(scope, rate[1], rate[2]) + rate[4] - rate[3])
     scope.rates[rate[1]] = { fresh, now, true }
   end
-  -- It had told all and forgotten the scope, and begins anew at 0.
-  if told.u > me.counting then me.counting, me[1][2], me[2][2] = told.u, 0, 0 end
   local n = told.w and told.n or math.max(0, me.n + told.n)
   scope.n = math.max(0, scope.n + n - me.n)
   me.n = n
   for b, budget in ipairs({ told.d, told.m }) do
     if budget[1] == scope[b][1] then
-      local used = math.max(scope[b][2], budget[4])
+      charge(scope, b, me, budget[2])
       local held = told.w and budget[3] or math.max(0, me[b][3] + budget[3])
-      -- A counting only rises: what was said earlier and comes later is no news, and what a forgotten one says is none.
-      local charged = told.u == me.counting and math.max(me[b][2], budget[2]) or me[b][2]
-      scope[b][2] = math.max(0, used + charged - me[b][2] + held - me[b][3])
-      me[b][2], me[b][3] = charged, held
+      scope[b][2] = math.max(0, scope[b][2] + held - me[b][3])
+      me[b][3] = held
     end
   end
+  for _, life in ipairs(told.v) do learn(key, scope, life) end
   me.epoch, me.seen = ask.e, now
 end
 
@@ -155,7 +183,7 @@ local function used(scope, measure, limit)
 end
 
 local output = ask.o
-for at in ipairs(KEYS) do
+for at in ipairs(keys) do
   for _, item in ipairs(ask.s[at].i) do
     local measure, limit, fixed, each, have, unit = unpack(item)
     if measure >= DAY and each > 0 then
@@ -168,7 +196,7 @@ output = math.max(output, ask.l)
 
 local answer = { 1, math.floor(now), output }
 local wanted = {}
-for at in ipairs(KEYS) do
+for at in ipairs(keys) do
   for _, item in ipairs(ask.s[at].i) do
     local measure, limit, fixed, each, have, unit = unpack(item)
     local all = fixed + each * output
@@ -207,7 +235,7 @@ for _, want in ipairs(wanted) do
   answer[#answer + 1] = want.lacks and 1 or 0
 end
 
-for at, key in ipairs(KEYS) do
+for at, key in ipairs(keys) do
   local scope, told = scopes[at], ask.s[at]
   local fields = { 'n', string.format('%.0f', scope.n),
     'd', string.format('%d %.0f', scope[1][1], scope[1][2]),

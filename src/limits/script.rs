@@ -1,15 +1,16 @@
-//! What limits.lua is told, and what it answers.
+//! What limits.lua is told, and what it answers. Public for the test that holds the script against its copy in Rust.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ring::digest;
 use serde_json::{Value as Json, json};
-use tollgate_filters::request::quota::shared::{EXPIRY, Item, ItemReply, Order, Reply, Tell};
+use tollgate_filters::request::quota::shared::{EXPIRY, Item, ItemReply, Order, Reply, Spent, Tell};
 
 use super::resp::Value;
 
 /// Does everything in one step.
-pub(super) const LIMITS: &str = include_str!("limits.lua");
+pub const LIMITS: &str = include_str!("limits.lua");
 /// Counts the gateways.
 pub(super) const PRESENCE: &str = include_str!("presence.lua");
 
@@ -30,10 +31,37 @@ pub(super) enum Answer {
     SayAnew,
 }
 
-/// The order as the script reads it.
-pub(super) fn arguments(order: &Order, gateway: &str, epoch: u64) -> String {
+/// What presence.lua answers.
+pub(super) struct Presence {
+    /// How many gateways there are.
+    pub(super) count: i64,
+    /// What time the store has, milliseconds since 1970.
+    pub(super) now: i64,
+    /// What its memory is called, and how old that is.
+    pub(super) memory: String,
+    pub(super) age: Duration,
+    /// Whether some gateway has told it everything.
+    pub(super) is_told: bool,
+}
+
+/// What the script that counts gateways answers; `None` if that is nothing that it says.
+pub(super) fn presence(value: &Value) -> Option<Presence> {
+    let [count, now, memory, age, is_told] = value.list()? else { return None };
+    Some(Presence {
+        count: count.number()?,
+        now: now.number()?,
+        memory: memory.text()?.to_owned(),
+        age: Duration::from_millis(u64::try_from(age.number()?).unwrap_or(0)),
+        is_told: is_told.number()? == 1,
+    })
+}
+
+/// The order as the script reads it, from a gateway that has told everything to this memory of the store.
+#[must_use]
+pub fn arguments(order: &Order, memory: &str, gateway: &str, epoch: u64) -> String {
     let scopes = order.entries.iter().map(|entry| scope(&entry.tell, &entry.items));
     json!({
+        "q": memory,
         "g": gateway,
         "e": epoch,
         "x": milliseconds(EXPIRY),
@@ -59,16 +87,19 @@ fn scope(tell: &Tell, items: &[Item]) -> Json {
         ])
     };
     let [day, month] = tell.budgets;
+    let life = |(life, [day, month]): &(Arc<str>, Spent)| {
+        json!([life.as_ref(), day.0, day.1.min(MOST), month.0, month.1.min(MOST)])
+    };
     json!({
         "k": milliseconds(tell.keep),
         "w": tell.is_whole,
         "f": tell.is_known,
-        "u": tell.counting,
         "r": tell.rates.iter().map(|(rate, limit, back, owed)| json!([rate, (*limit).min(MOST), back, owed]))
             .collect::<Vec<_>>(),
         "n": tell.in_flight,
         "d": day,
         "m": month,
+        "v": tell.lives.iter().map(life).collect::<Vec<_>>(),
         "i": items.iter().map(item).collect::<Vec<_>>(),
     })
 }
@@ -116,7 +147,7 @@ mod tests {
     #[test]
     fn what_no_double_holds_is_not_asked() {
         let order = Order { entries: Vec::new(), output: u64::MAX, least_output: u64::MAX };
-        let arguments: Json = serde_json::from_str(&arguments(&order, "g", 1)).expect("JSON");
+        let arguments: Json = serde_json::from_str(&arguments(&order, "q", "g", 1)).expect("JSON");
         assert_eq!((&arguments["o"], &arguments["l"]), (&json!(MOST), &json!(MOST)));
         let order = Order { output: 7, ..order };
         let value = Value::List([1, 1000, i64::MAX].map(Value::Number).to_vec());

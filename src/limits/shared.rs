@@ -4,16 +4,17 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::quota::shared::{
-    Begun, EXPIRY, Grant, More, Names, Order, ScopeRef, Terms, begin, reserve_alone, restore,
+    Begun, EXPIRY, Grant, More, Names, Order, Recorded, ScopeRef, Terms, begin, reserve_alone, restore,
+    standing_alone,
 };
-use tollgate_filters::request::quota::{Clock, Demand, Denied, Holders, Lease, Used};
+use tollgate_filters::request::quota::{Clock, Demand, Denied, Holders, Lease, Standing, Used, standing};
 
 use super::courier::Courier;
 use super::link::Dialer;
@@ -33,8 +34,14 @@ pub(super) struct Job {
 /// What the thread and requests both see.
 pub(super) struct Board {
     pub(super) settings: settings::SharedLimits,
-    /// This gateway's name in the store: of this process, so that nothing of an earlier one is taken for its own.
+    /// This gateway's name in the store: of this process, so that nothing of an earlier one is taken for its own. The
+    /// same as that of its life in the ledger, if there is one.
     pub(super) gateway: String,
+    /// Reads the ledger and has the store told what it has; see [`SharedLimits::learn_from`].
+    teacher: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    has_ledger: bool,
+    /// How often the ledger was read, and all scopes are to be told of what it has.
+    readings: AtomicU64,
     pub(super) is_up: AtomicBool,
     /// Counts the connections.
     epoch: AtomicU64,
@@ -67,17 +74,24 @@ impl std::fmt::Debug for SharedLimits {
 }
 
 impl SharedLimits {
-    /// Starts the thread. `origin` is that of every time passed to the filters.
+    /// Starts the thread. `origin` is that of every time passed to the filters, `life` the name of this process in the
+    /// ledger, if there is one; then the ledger has to be read, see [`SharedLimits::learn_from`].
     ///
     /// # Errors
     /// If there can be no thread, or the authorities for TLS cannot be read.
-    pub fn start(settings: &settings::SharedLimits, origin: Instant) -> Result<Self, String> {
+    pub fn start(
+        settings: &settings::SharedLimits,
+        life: Option<&str>,
+        origin: Instant,
+    ) -> Result<Self, String> {
         let dialer = Dialer::new(settings.clone())?;
-        let mut name = [0; 8];
-        SystemRandom::new().fill(&mut name).map_err(|_| "the system gives no random numbers")?;
+        let gateway = life.map_or_else(random_name, |life| Ok(life.to_owned()))?;
         let board = Arc::new(Board {
             settings: settings.clone(),
-            gateway: name.iter().map(|byte| format!("{byte:02x}")).collect(),
+            gateway,
+            teacher: OnceLock::new(),
+            has_ledger: life.is_some(),
+            readings: AtomicU64::new(0),
             is_up: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
             is_lost: AtomicBool::new(false),
@@ -100,6 +114,14 @@ impl SharedLimits {
             .spawn(move || runtime.block_on(courier.run()))
             .map_err(|error| error.to_string())?;
         Ok(Self { board, jobs, stop: Mutex::new(Some((stop, thread))) })
+    }
+
+    /// Names what reads the ledger: it has [`SharedLimits::restore`] called with all that the ledger has, and then
+    /// [`SharedLimits::has_read`]. Called when the store turns out to know nothing of what it was told before.
+    pub fn learn_from(&self, ledger: impl Fn() + Send + Sync + 'static) {
+        if self.board.teacher.set(Box::new(ledger)).is_err() {
+            log::error!("limits: the ledger was named twice");
+        }
     }
 
     /// Waits until the store has answered once or not, up to `patience`. Whether it has.
@@ -128,8 +150,13 @@ impl SharedLimits {
     /// How many gateways share the limits, as far as is known.
     #[must_use]
     pub fn gateways(&self) -> u64 {
-        let known = self.board.gateways.lock().unwrap_or_else(PoisonError::into_inner).0;
-        known.max(self.board.settings.gateways)
+        self.board.gateways()
+    }
+
+    /// Limits of which something is held or to be told.
+    #[must_use]
+    pub fn scopes(&self) -> usize {
+        self.board.lock().len()
     }
 
     /// Commands to the store so far.
@@ -187,11 +214,32 @@ impl SharedLimits {
         lease.more_alone(used, clock, self.terms())
     }
 
-    /// Counts what was recorded before this gateway started.
-    pub fn restore(&self, holders: &Holders, tokens: u64, pico_eur: u64, names: Names<'_>) {
-        for scope in restore(holders, tokens, pico_eur, self.board.clock(), self.terms(), names) {
+    /// What is left, for an answer that takes nothing: while the store is away, of this gateway's part.
+    #[must_use]
+    pub fn standing(&self, holders: &Holders) -> Standing {
+        let clock = self.board.clock();
+        match self.board.epoch() {
+            Some(_) => standing(holders, clock),
+            None => standing_alone(holders, clock, self.terms()),
+        }
+    }
+
+    /// Which reading of the ledger the next one is.
+    #[must_use]
+    pub fn next_reading(&self) -> u64 {
+        self.board.readings.load(Ordering::Acquire) + 1
+    }
+
+    /// Has the store told what the ledger has of one life.
+    pub fn restore(&self, holders: &Holders, recorded: Recorded<'_>, names: Names<'_>) {
+        for scope in restore(holders, recorded, self.board.clock(), self.terms(), names) {
             self.board.open(scope);
         }
+    }
+
+    /// All that one reading of the ledger has was given to [`SharedLimits::restore`].
+    pub fn has_read(&self) {
+        self.board.readings.fetch_add(1, Ordering::AcqRel);
     }
 
     fn terms(&self) -> Terms {
@@ -217,7 +265,25 @@ impl SharedLimits {
     }
 }
 
+fn random_name() -> Result<String, String> {
+    let mut name = [0; 8];
+    SystemRandom::new().fill(&mut name).map_err(|_| "the system gives no random numbers")?;
+    Ok(name.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 impl Board {
+    /// How often the ledger was read and its use noted; `None` where there is no ledger.
+    pub(super) fn readings(&self) -> Option<u64> {
+        self.has_ledger.then(|| self.readings.load(Ordering::Acquire))
+    }
+
+    /// Asks for the ledger to be read again.
+    pub(super) fn read_ledger(&self) {
+        if let Some(teacher) = self.teacher.get() {
+            teacher();
+        }
+    }
+
     /// Time since the process started.
     pub(super) fn now(&self) -> Duration {
         self.origin.elapsed()
@@ -260,6 +326,12 @@ impl Board {
         if count >= known.0 || now.saturating_sub(known.1) > EXPIRY {
             *known = (count, now);
         }
+    }
+
+    /// How many there are, as far as is known.
+    pub(super) fn gateways(&self) -> u64 {
+        let known = self.gateways.lock().unwrap_or_else(PoisonError::into_inner).0;
+        known.max(self.settings.gateways)
     }
 
     /// Notes that it was tried whether the store is there.

@@ -11,6 +11,7 @@ pub(super) struct LimitsGauges {
     trips: IntGauge,
     errors: IntGauge,
     gateways: IntGauge,
+    scopes: IntGauge,
 }
 
 impl LimitsGauges {
@@ -33,6 +34,11 @@ impl LimitsGauges {
                 "tollgate_limits_gateways",
                 "Gateways that share limits, as far as this one knows; 1 where limits are not shared.",
             )?,
+            scopes: gauge(
+                r,
+                "tollgate_limits_scopes",
+                "Limits of tenants, keys and models of which this gateway holds something that the store counts.",
+            )?,
         })
     }
 
@@ -43,6 +49,7 @@ impl LimitsGauges {
         self.up.set(shared.map_or(1, |shared| i64::from(shared.is_up())));
         self.trips.set(shared.map_or(0, |shared| number(shared.trips())));
         self.errors.set(shared.map_or(0, |shared| number(shared.errors())));
+        self.scopes.set(shared.map_or(0, |shared| number(shared.scopes() as u64)));
         self.gateways.set(shared.map_or(1, |shared| number(shared.gateways())));
     }
 }

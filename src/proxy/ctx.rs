@@ -105,6 +105,8 @@ pub struct RequestCtx {
     pub conversation: Option<Option<u64>>,
     /// Set for a request that is refused because the ledger has no room for its row.
     pub is_off_ledger: bool,
+    /// Its number among the requests in work that the ledger notes, once it is forwarded.
+    pub begun: Option<u64>,
     is_closed: bool,
     is_settled: bool,
     /// Dropped after the record has been handed over.
@@ -171,6 +173,7 @@ impl RequestCtx {
             answered: None,
             conversation: None,
             is_off_ledger: false,
+            begun: None,
             is_closed: false,
             is_settled: false,
             _in_work: in_work,
@@ -201,7 +204,7 @@ impl RequestCtx {
         if let Some(ledger) = &self.state.ledger
             && !self.is_off_ledger
         {
-            ledger.push(&record);
+            ledger.push(&record, self.begun.take());
         }
         self.state.access_log.push(record);
     }
@@ -266,7 +269,10 @@ impl RequestCtx {
         self.standing.unwrap_or_else(|| match &self.principal {
             Some(principal) => {
                 let holders = self.stages.holders(principal, None, &self.state.usages);
-                quota::standing(&holders, self.state.clock())
+                match &self.state.shared {
+                    Some(shared) => shared.standing(&holders),
+                    None => quota::standing(&holders, self.state.clock()),
+                }
             }
             None => [None, None],
         })

@@ -15,6 +15,7 @@ use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::auth::{Principal, bearer};
 use tollgate_filters::request::body::{self as prompt_body, Prompt};
 use tollgate_filters::request::multipart;
+use tollgate_filters::request::quota::Lease;
 
 use super::ctx::RequestCtx;
 use super::refuse::{self, Stop};
@@ -22,6 +23,7 @@ use super::relay::{Job, relay};
 use super::{Gate, body, cors, headers, models, quota, scan, strict};
 use crate::calendar;
 use crate::config::settings::WhenFull;
+use crate::ledger::Begun;
 use crate::record::Outcome;
 use crate::state::today;
 
@@ -125,6 +127,10 @@ async fn admit(
     prompt.count(&stages.counters[model], &body);
     quota::admit(ctx, principal, endpoint, model, &prompt).await?;
     scan::scan(ctx, principal, model, &prompt, &body)?;
+    if let Some(ledger) = &ctx.state.ledger {
+        let output = ctx.lease.as_ref().map_or(0, Lease::output);
+        ctx.begun = Some(ledger.begin(Begun::of(&ctx.record, prompt.estimated_input(), output)));
+    }
     let max_tokens = quota::clamp(stages.tier(principal));
     Ok(Job { endpoint, body, prompt, model, max_tokens })
 }

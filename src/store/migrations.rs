@@ -24,6 +24,8 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { number: 1, name: "usage", sql: include_str!("migrations/0001_usage.sql") },
     Step { number: 2, name: "keys", sql: include_str!("migrations/0002_keys.sql") },
+    Step { number: 3, name: "lives", sql: include_str!("migrations/0003_lives.sql") },
+    Step { number: 4, name: "unsettled", sql: include_str!("migrations/0004_unsettled.sql") },
 ];
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_steps (

@@ -4,6 +4,7 @@
 
 mod report;
 mod retention;
+mod unsettled;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use chrono::{DateTime, Datelike, Utc};
 
 pub use report::{Column, Filter, Line, NUMBERS, Number, Sums, report, to_json, total};
 pub use retention::purge;
+pub use unsettled::{Unsettled, note_unsettled, unsettled};
 pub use verify::{Verdict, verify};
 
 use super::{Connection, Row, StoreError, Value};
@@ -69,6 +71,11 @@ macro_rules! add_to {
 const ADD_HOUR: &str = add_to!("usage_hours", "hour");
 const ADD_DAY: &str = add_to!("usage_days", "day");
 
+const ADD_LIFE: &str = "INSERT INTO usage_lives (boot, day, tenant, key_id, model, tokens, cost_peur)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (boot, day, tenant, key_id, model) DO UPDATE SET
+    tokens = usage_lives.tokens + excluded.tokens, cost_peur = usage_lives.cost_peur + excluded.cost_peur";
+
 /// What rows of one hour or day, tenant, key and model add up to.
 type Added = BTreeMap<(i64, String, String, String), [i64; 8]>;
 
@@ -103,6 +110,7 @@ pub fn record(connection: &mut Connection, boot: &Boot, entries: &[Entry]) -> Re
         let missing = last.seq + 1 - next - i64::try_from(fresh.len()).unwrap_or(i64::MAX);
         connection.execute_each(INSERT, &sets)?;
         // In the order of their keys, so that two gateways never wait for each other in a circle.
+        connection.execute_each(ADD_LIFE, &lives(boot, &days))?;
         connection.execute_each(ADD_HOUR, &sums(hours))?;
         connection.execute_each(ADD_DAY, &sums(days))?;
         connection.execute(
@@ -208,31 +216,51 @@ fn sums(added: Added) -> Vec<Vec<Value>> {
     added.into_iter().map(set).collect()
 }
 
-/// What a tenant's key has used of a model, as far as limits reach back.
+/// The part of one life in the sums of days.
+fn lives(boot: &Boot, days: &Added) -> Vec<Vec<Value>> {
+    let set = |((day, tenant, key_id, model), sums): (&(i64, String, String, String), &[i64; 8])| {
+        let [_, input, _, _, output, reasoning, cost_peur, _] = *sums;
+        vec![
+            boot.boot.as_str().into(),
+            (*day).into(),
+            tenant.as_str().into(),
+            key_id.as_str().into(),
+            model.as_str().into(),
+            (input + output + reasoning).into(),
+            cost_peur.into(),
+        ]
+    };
+    days.iter().map(set).collect()
+}
+
+/// What a tenant's key has used of a model in one life of a gateway, as far as limits reach back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Total {
+    /// The life. What was stored before lives were told apart is of one that never was.
+    pub life: String,
     /// Who pays.
     pub tenant: String,
     /// With which key.
     pub key_id: String,
     /// For which model, by its catalogue name.
     pub model: String,
-    /// Input tokens of the day, UTC.
-    pub input_tokens_today: u64,
-    /// Output tokens of the day, with reasoning.
-    pub output_tokens_today: u64,
+    /// Input and output tokens of all kinds on the day, UTC.
+    pub tokens_today: u64,
     /// Cost in the calendar month, UTC.
     pub cost_this_month: PicoEur,
 }
 
-/// What was used before this gateway started, by it and by all others of the same store.
+/// What was used, by all gateways of the same store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Totals {
     /// The moment whose day and month they are of.
     pub at: DateTime<Utc>,
-    /// One for each tenant, key and model that used anything.
+    /// One for each life, tenant, key and model that used anything.
     pub totals: Vec<Total>,
 }
+
+/// Whose use it was: tenant, key and model.
+type User = (String, String, String);
 
 /// Sums up the day and the month of `at`.
 ///
@@ -241,23 +269,55 @@ pub struct Totals {
 pub fn totals(connection: &mut Connection, at: DateTime<Utc>) -> Result<Totals, StoreError> {
     let today = at.timestamp().div_euclid(86_400);
     let first = today - i64::from(at.day0());
-    let rows = connection.query(
-        "SELECT tenant, key_id, model,
-         CAST(SUM(CASE WHEN day = $1 THEN input_tokens ELSE 0 END) AS BIGINT),
-         CAST(SUM(CASE WHEN day = $1 THEN output_tokens + reasoning_tokens ELSE 0 END) AS BIGINT),
-         CAST(SUM(CASE WHEN day >= $2 THEN cost_peur ELSE 0 END) AS BIGINT)
-         FROM usage_days WHERE day >= $2 GROUP BY tenant, key_id, model ORDER BY tenant, key_id, model",
-        &[today.into(), first.into()],
-    )?;
-    let total = |row: &Row| {
-        Ok(Total {
-            tenant: row.text(0)?.to_owned(),
-            key_id: row.text(1)?.to_owned(),
-            model: row.text(2)?.to_owned(),
-            input_tokens_today: row.int(3)?.unsigned_abs(),
-            output_tokens_today: row.int(4)?.unsigned_abs(),
-            cost_this_month: PicoEur(row.int(5)?.unsigned_abs().into()),
-        })
-    };
-    Ok(Totals { at, totals: rows.iter().map(total).collect::<Result<_, _>>()? })
+    connection.snapshot(|connection| {
+        let of_lives = connection.query(
+            "SELECT tenant, key_id, model, CAST(SUM(CASE WHEN day = $1 THEN tokens ELSE 0 END) AS BIGINT),
+             CAST(SUM(CASE WHEN day >= $2 THEN cost_peur ELSE 0 END) AS BIGINT), boot
+             FROM usage_lives WHERE day >= $2 GROUP BY tenant, key_id, model, boot ORDER BY boot, tenant, key_id, model",
+            &[today.into(), first.into()],
+        )?;
+        let of_all = connection.query(
+            "SELECT tenant, key_id, model,
+             CAST(SUM(CASE WHEN day = $1 THEN input_tokens + output_tokens + reasoning_tokens ELSE 0 END) AS BIGINT),
+             CAST(SUM(CASE WHEN day >= $2 THEN cost_peur ELSE 0 END) AS BIGINT)
+             FROM usage_days WHERE day >= $2 GROUP BY tenant, key_id, model ORDER BY tenant, key_id, model",
+            &[today.into(), first.into()],
+        )?;
+        let mut totals = Vec::with_capacity(of_lives.len());
+        let mut known = BTreeMap::<User, (i64, i64)>::new();
+        for row in &of_lives {
+            let (user, tokens, cost) = (user_of(row)?, row.int(3)?, row.int(4)?);
+            totals.push(of_life(row.text(5)?, user.clone(), tokens, cost));
+            let sums = known.entry(user).or_default();
+            (sums.0, sums.1) = (sums.0 + tokens, sums.1 + cost);
+        }
+        // Named after the first life here, so that everybody who reads this ledger, and nobody who reads another one,
+        // means the same by it.
+        let oldest = connection.query("SELECT boot FROM usage_boots ORDER BY started_ms, boot LIMIT 1", &[])?;
+        let rest = format!("before-{}", oldest.first().map_or(Ok(""), |row| row.text(0))?);
+        for row in &of_all {
+            let user = user_of(row)?;
+            let (tokens, cost) = known.get(&user).copied().unwrap_or_default();
+            let (tokens, cost) = ((row.int(3)? - tokens).max(0), (row.int(4)? - cost).max(0));
+            if tokens > 0 || cost > 0 {
+                totals.push(of_life(&rest, user, tokens, cost));
+            }
+        }
+        Ok(Totals { at, totals })
+    })
+}
+
+fn user_of(row: &Row) -> Result<User, StoreError> {
+    Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned(), row.text(2)?.to_owned()))
+}
+
+fn of_life(life: &str, (tenant, key_id, model): User, tokens: i64, cost: i64) -> Total {
+    Total {
+        life: life.to_owned(),
+        tenant,
+        key_id,
+        model,
+        tokens_today: tokens.unsigned_abs(),
+        cost_this_month: PicoEur(cost.unsigned_abs().into()),
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::conf::Conf;
 use crate::harness::eventually;
-use crate::harness::gateway::Gateway;
+use crate::harness::gateway::{Folder, Gateway, binary};
 use crate::harness::upstream::Upstream;
 use crate::keys::status;
 
@@ -127,4 +127,42 @@ async fn exit_codes_and_messages_say_what_was_wrong() {
     let (code, _, error) = gateway.command(&["key", "list"]);
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains("the store is away"), "{error}");
+}
+
+/// The pepper is a credential of the service manager: whoever has it can make keys, and with another one nobody can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pepper_is_taken_from_the_service_manager() {
+    let upstream = Upstream::chatting().await;
+    let gateway = Gateway::start(&Conf::to(upstream.address)).await;
+    let (folder, credentials) = (Folder::new(), Folder::new());
+    for entry in std::fs::read_dir(gateway.folder()).expect("its folder").flatten() {
+        if entry.path().extension().is_some_and(|ending| ending == "yaml" || ending == "key") {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("a copy");
+        }
+    }
+    let main = folder.path().join("tollgate.yaml");
+    let mut conf: Value = serde_json::from_slice(&std::fs::read(&main).expect("a file")).expect("JSON");
+    conf["auth"]["pepper"] = "credential:pepper".into();
+    std::fs::write(&main, conf.to_string()).expect("a file");
+    let pepper = std::fs::read(gateway.folder().join("pepper")).expect("a file");
+    let create = |pepper: Option<&[u8]>| {
+        let mut command = binary();
+        command.args(["key", "create", "--tenant", "acme", "--json", "--conf"]).arg(folder.path());
+        if let Some(pepper) = pepper {
+            std::fs::write(credentials.path().join("pepper"), pepper).expect("a file");
+            command.env("CREDENTIALS_DIRECTORY", credentials.path());
+        }
+        let made = tokio::task::block_in_place(|| command.output()).expect("the binary is there");
+        let json: Value = serde_json::from_slice(&made.stdout).unwrap_or_default();
+        (made.status.code(), json["secret"].as_str().unwrap_or_default().to_owned(), made.stderr)
+    };
+    let (_, good, _) = create(Some(&pepper));
+    let since = Instant::now();
+    assert!(until(&gateway, &good, 200, since).await < SECOND);
+    let (_, other, _) = create(Some(b"another-pepper-of-the-tests-0123456789"));
+    assert_ne!(other, "", "it is made, but not by the gateway's pepper");
+    assert_eq!(status(&gateway, &other).await, 401);
+    let (code, _, error) = create(None);
+    let error = String::from_utf8_lossy(&error).into_owned();
+    assert!(code == Some(2) && error.contains("CREDENTIALS_DIRECTORY"), "{code:?} {error}");
 }

@@ -1,6 +1,8 @@
 //! Limits that several gateways share, with real gateways and a real store.
 
 mod away;
+mod lost;
+mod rules;
 mod ways;
 
 use std::sync::Arc;

@@ -269,3 +269,35 @@ async fn budgets_outlive_a_kill() {
     assert_eq!(gateway.chat(json!({"max_tokens": 7})).await.status, 200);
     assert_eq!(upstream.count(), 4);
 }
+
+/// Input and output have limits of their own: one that is used up says nothing about the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn input_and_output_are_limited_each_by_itself() {
+    let upstream = Upstream::chatting().await;
+    let mut body = script::chat_body(MODEL);
+    body["usage"] = json!({"prompt_tokens": 600, "completion_tokens": 600, "total_tokens": 1200});
+    upstream.answer_with(move |_| script::json_answer(200, &body));
+    let long = "word ".repeat(2_000);
+    let request = |length: usize, output: u64| {
+        let messages = json!([{"role": "user", "content": &long[..length]}]);
+        with_key(KEY, json!({"max_tokens": output, "messages": messages}))
+    };
+    for (kind, fits, too_much) in
+        [("input", request(4, 8_000), request(9_000, 1)), ("output", request(9_000, 10), request(4, 990))]
+    {
+        let limits = json!({format!("{kind}_tokens_per_minute"): 1000});
+        let gateway = Gateway::start(&tier(&upstream, limits)).await;
+        let answer = gateway.exchange(&fits).await;
+        assert_eq!(answer.status, 200, "{kind}: {}", answer.text());
+        // 400 are left, and as much comes back in 24 seconds.
+        let refused = gateway.exchange(&too_much).await;
+        let said = message(&refused, 429, "rate_limit_exceeded");
+        assert!(said.contains(&format!("1000 {kind} tokens per minute")), "{said}");
+        assert_eq!(refused.head.get("x-ratelimit-limit-tokens"), Some("1000"));
+        let wait = refused.head.get("retry-after-ms").and_then(|wait| wait.parse::<u64>().ok());
+        assert!(wait.is_some_and(|wait| wait > 0 && wait <= 60_000), "{wait:?}");
+        // Nothing of the other kind is missing.
+        let answer = gateway.exchange(&fits).await;
+        assert_eq!(answer.status, 200, "{kind}: {}", answer.text());
+    }
+}

@@ -294,3 +294,38 @@ async fn a_reload_takes_another_tokenizer_or_keeps_the_old_one() {
     assert_eq!(gateway.records(2).await[1]["output_source"], "tokenizer");
     assert!(Path::new(SMALL).exists());
 }
+
+/// What a chat template, tools and images add is estimated by the model's own rules, and set right by what the server says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn templates_tools_and_images_are_estimated_and_a_report_sets_them_right() {
+    let upstream = Upstream::chatting().await;
+    let conf = conf(&upstream)
+        .set("models.models.0.chat_template", json!({"request": 11, "message": 2, "tools": 90}))
+        .set("models.models.0.images", json!({"tokens": 2, "tile_px": 512, "tile_tokens": 170}));
+    let gateway = Gateway::start(&conf).await;
+    let tool = json!({"type": "function", "function": {"name": "lookup", "parameters": {"type": "object"}}});
+    // An image elsewhere is taken for 1024 × 1024: four tiles.
+    let request = json!({"tools": [tool], "messages": [{"role": "user", "content": [
+        {"type": "text", "text": QUESTION},
+        {"type": "image_url", "image_url": {"url": "https://example.test/a.png"}}]}]});
+    // As they were sent, with the brackets of their list.
+    let tools = encode(&json!([tool]).to_string());
+    let estimated = encode(QUESTION) + 11 + 2 + 90 + tools + 2 + 4 * 170;
+    let answer = |usage: Value| script::json_answer(200, &body(&usage));
+    upstream.answer_with(move |_| answer(Value::Null));
+    assert_eq!(gateway.chat(request.clone()).await.status, 200);
+    let silent = &gateway.records(1).await[0];
+    assert_counts(silent, json!({"input_tokens": estimated, "input_source": "estimated"}));
+    let answer = |usage: Value| script::json_answer(200, &body(&usage));
+    upstream.answer_with(move |_| {
+        answer(json!({"prompt_tokens": 1234, "completion_tokens": 9, "total_tokens": 1243}))
+    });
+    assert_eq!(gateway.chat(request).await.status, 200);
+    let told = &gateway.records(2).await[1];
+    assert_counts(told, json!({"input_tokens": 1234, "input_source": "reported", "output_tokens": 9}));
+    let metrics = gateway.metrics().await;
+    let compared = |by: &str| {
+        metrics.sum("tollgate_compared_tokens_total", &[("model", MODEL), ("kind", "input"), ("by", by)])
+    };
+    assert_eq!((compared("reported"), compared("counted")), (1234.0, estimated as f64));
+}

@@ -122,7 +122,9 @@ pub fn reserve(holders: Holders, demand: Demand, clock: Clock) -> Result<Lease, 
         if worst.is_none() {
             each(locked, &holders).for_each(|(tally, limits, _)| tally.take(limits, &amounts, clock));
         }
-        let standing = standing_of(locked, &holders, clock);
+        let standing = each(locked, &holders).fold([None, None], |all, (tally, limits, _)| {
+            tighter_of(all, tally.left_here(limits, limits, clock))
+        });
         match worst {
             None => Ok((amounts, standing)),
             Some((lack, scope)) => Err(Box::new(Denied { refusal: refuse(lack, scope, clock), standing })),
@@ -308,10 +310,12 @@ fn each<'a>(
 }
 
 fn standing_of(locked: &mut Locked<'_>, holders: &Holders, clock: Clock) -> Standing {
-    each(locked, holders).fold([None, None], |[requests, tokens], (tally, limits, _)| {
-        let [also_requests, also_tokens] = tally.left(limits, clock);
-        [tighter(requests, also_requests), tighter(tokens, also_tokens)]
-    })
+    each(locked, holders)
+        .fold([None, None], |all, (tally, limits, _)| tighter_of(all, tally.left(limits, clock)))
+}
+
+fn tighter_of([requests, tokens]: Standing, [also_requests, also_tokens]: Standing) -> Standing {
+    [tighter(requests, also_requests), tighter(tokens, also_tokens)]
 }
 
 /// The output tokens for which the budgets have room, given what each has left; `None` where there is no budget.

@@ -3,7 +3,8 @@
 //!
 //! The candidates are those at which the pre-tokenizers of all known models end a word whatever comes next: before a
 //! space that follows something else, and between a letter or digit and a line end or a punctuation mark. An apostrophe
-//! is none: contractions are tokens. Which candidates hold is asked of the vocabulary: a kind of place that any token
+//! is none: contractions are tokens. A line that begins with a letter or digit may be cut off from the one before where a
+//! line end becomes the same whatever follows it. Which candidates hold is asked of the vocabulary: a kind of place that any token
 //! of it reaches across is not used, but for a handful of odd ones. (OpenAI's encodings have none, nor has DeepSeek's;
 //! vocabularies of several words a token have many.) A text without any such place is cut after [`MAX_PIECE`] bytes, which is
 //! wrong by one token at most each time.
@@ -22,16 +23,26 @@ pub(super) struct Cut {
     mark: bool,
     /// After a letter or digit, before a punctuation mark of another script.
     wide_mark: bool,
+    /// After a line end that stands alone, before a letter or digit.
+    line: bool,
+    /// The same after other whitespace that ends with a line end.
+    lines: bool,
 }
 
 impl Cut {
     /// All candidates.
-    pub(super) const ALL: Self = Self { space: true, mark: true, wide_mark: true };
+    pub(super) const ALL: Self = Self { space: true, mark: true, wide_mark: true, line: true, lines: true };
+
+    /// The same, where the beginnings of lines are places only if these hold too: the vocabulary alone does not tell, since
+    /// what whitespace becomes may depend on what follows it.
+    pub(super) fn with_line_starts(self, line: bool, lines: bool) -> Self {
+        Self { line: self.line && line, lines: self.lines && lines, ..self }
+    }
 
     /// The kinds of places that the tokens of a vocabulary do not reach across, but for one token in a thousand: a few
     /// odd tokens, which hardly any text has, are no reason to do without.
     pub(super) fn of<T: AsRef<[u8]>>(vocabulary: impl Iterator<Item = T>) -> Self {
-        let (mut tokens, mut across) = (0_u64, [0_u64; 3]);
+        let (mut tokens, mut across, mut across_lines) = (0_u64, [0_u64; 3], 0_u64);
         for token in vocabulary {
             let token = token.as_ref();
             tokens += 1;
@@ -39,9 +50,12 @@ impl Cut {
                 let reaches = |at: usize| kind(token, at).is_some_and(|kind| kind as usize == number);
                 *across += u64::from((1..token.len()).any(reaches));
             }
+            let begins = |at: usize| token[at - 1] == b'\n' && token[at].is_ascii_alphanumeric();
+            across_lines += u64::from((1..token.len()).any(begins));
         }
+        let line = across_lines * 1000 <= tokens;
         let [space, mark, wide_mark] = across.map(|across| across * 1000 <= tokens);
-        Self { space, mark, wide_mark }
+        Self { space, mark, wide_mark, line, lines: line }
     }
 
     /// The first place to cut at or after byte `from` of a text whose piece began at `start`; `None` if there is none
@@ -49,7 +63,11 @@ impl Cut {
     pub(super) fn find(self, text: &[u8], start: usize, from: usize) -> Option<usize> {
         debug_assert!(start < from, "a piece has at least one byte");
         let end = text.len().min(start + MAX_PIECE);
-        let found = (from..end).find(|&at| CANDIDATE[text[at] as usize] && self.allows(text, at));
+        let found = (from..end).find(|&at| {
+            let is_candidate = CANDIDATE[text[at] as usize];
+            (is_candidate && self.allows(text, at))
+                || (text[at - 1] == b'\n' && self.begins_line(text, start, at))
+        });
         match found {
             None if text.len() > start + MAX_PIECE => {
                 // UTF-8 continues a character for three bytes at most; what is no UTF-8 is cut anywhere.
@@ -67,6 +85,16 @@ impl Cut {
             Some(Kind::WideMark) => self.wide_mark,
             None => false,
         }
+    }
+
+    /// Whether a line begins at byte `at`, with a letter or digit, at which the line end before it may be cut off.
+    fn begins_line(self, text: &[u8], start: usize, at: usize) -> bool {
+        if !text[at].is_ascii_alphanumeric() {
+            return false;
+        }
+        // A piece that begins with a line end follows on a word.
+        let is_alone = at - 1 == start || !is_space_before(text, at - 1);
+        if is_alone { self.line } else { self.lines }
     }
 }
 
@@ -173,8 +201,9 @@ mod tests {
             ("one two  three", "one| two|  three"),
             ("a.b, c", "a|.b|,| c"),
             ("don't 'quote'", "don't| 'quote'"),
-            ("line\n\nNext", "line|\n\nNext"),
-            ("end.\nx", "end|.\nx"),
+            ("line\n\nNext", "line|\n\n|Next"),
+            ("end.\nx", "end|.\n|x"),
+            ("a\nb\n  c\n- d", "a|\n|b|\n  c|\n-| d"),
             ("\u{a0} x", "\u{a0} x"),
             ("日本，中国。", "日本|，中国|。"),
             ("x\u{2014}y", "x|\u{2014}y"),

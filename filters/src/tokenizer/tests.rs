@@ -66,6 +66,42 @@ fn pieces_have_as_many_tokens_as_the_whole() {
     }
 }
 
+/// What is counted ahead of time is found, and as it would be counted when it comes.
+#[test]
+fn words_are_counted_before_they_come() {
+    for (name, json) in FILES {
+        let tokenizer = Tokenizer::from_json(json, 5).expect("it is a tokenizer");
+        while tokenizer.warm(7) {}
+        let vocabulary = tokenizers::Tokenizer::from_bytes(json).expect("it is a tokenizer").get_vocab(false);
+        let is_byte_level = name == "byte-level";
+        let words = tokenizer.pieces_of(&vocabulary, is_byte_level);
+        let mut found = 0;
+        for word in &words {
+            let by_itself = tokenizer.encode_piece(word, tokenizer.is_anchored);
+            let counted = tokenizer.memo.count(word, || {
+                found -= 1;
+                by_itself
+            });
+            assert_eq!(counted, by_itself, "{name}: {:?}", String::from_utf8_lossy(word));
+            found += 1;
+        }
+        // Three words may fall on the two places of a pair.
+        assert!(words.len() > 100 && found * 100 > words.len() * 95, "{name}: {found} of {}", words.len());
+    }
+}
+
+/// Whether a line's end may be cut off is asked of each tokenizer: where whitespace becomes what follows it decides, it is
+/// no place.
+#[test]
+fn lines_are_cut_apart_where_that_changes_nothing() {
+    for (name, tokenizer) in all() {
+        for text in ["one\ntwo", "one.\n\nTwo", "- a\n- b\n\n1. c\nd", "x\n\n\ny", "a \n \nb", "(\n7"] {
+            let encoded = tokenizer.encode(text).expect("it can be encoded");
+            assert_eq!(tokenizer.count(text), encoded, "{name}: {text:?}");
+        }
+    }
+}
+
 #[test]
 fn encodings_count_what_openai_says() {
     // <https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken>
@@ -237,7 +273,20 @@ fn without_a_tokenizer_four_characters_are_a_token() {
 
 #[test]
 fn of_a_long_request_a_sample_is_counted() {
-    let texts: Vec<String> = TEXTS[..2].iter().map(|(_, text)| text.repeat(12)).collect();
+    // Each time from another line on: stretches of a text that repeats itself evenly may all fall on the same few lines.
+    let texts: Vec<String> = TEXTS[..2]
+        .iter()
+        .map(|(_, text)| {
+            let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+            let mut all = String::new();
+            for round in 1..=12 {
+                let count = lines.len();
+                lines.rotate_left(round * 7 % count);
+                all.extend(lines.iter().copied());
+            }
+            all
+        })
+        .collect();
     let messages: Vec<_> =
         texts.iter().map(|text| serde_json::json!({"role": "user", "content": text})).collect();
     let body = serde_json::json!({"model": "m", "messages": messages}).to_string();

@@ -11,6 +11,8 @@ use crate::store::{Connection, StoreError};
 
 /// Rows of this much time go in one transaction.
 const STEP_MS: i64 = 60_000;
+/// What lives used is asked for the day and the month only.
+const LIVES: Duration = Duration::from_secs(62 * 86_400);
 
 /// Removes what is older at `now` than it is kept. Gives the number of rows removed.
 ///
@@ -25,10 +27,13 @@ pub fn purge(connection: &mut Connection, keep: &Retention, now: DateTime<Utc>) 
         let Some(oldest) = oldest.filter(|oldest| *oldest < before(keep.rows)) else { break };
         removed += purge_rows(connection, (oldest + STEP_MS).min(before(keep.rows)))?;
     }
+    connection.execute("DELETE FROM usage_unsettled WHERE time_ms < $1", &[before(keep.rows).into()])?;
     let hour = before(keep.hours).div_euclid(3_600_000);
     connection.execute("DELETE FROM usage_hours WHERE hour < $1", &[hour.into()])?;
     let day = before(keep.days).div_euclid(86_400_000);
     connection.execute("DELETE FROM usage_days WHERE day < $1", &[day.into()])?;
+    let day = before(LIVES).div_euclid(86_400_000);
+    connection.execute("DELETE FROM usage_lives WHERE day < $1", &[day.into()])?;
     Ok(removed)
 }
 

@@ -17,6 +17,8 @@ pub struct Verdict {
     pub lost: u64,
     /// Rows that were put aside because their numbers cannot be true or the store refused them.
     pub rejected: u64,
+    /// Requests that have no row because their gateway was killed; see [`super::unsettled`].
+    pub unsettled: u64,
     /// What is wrong; empty if the ledger holds.
     pub faults: Vec<String>,
 }
@@ -30,6 +32,9 @@ pub fn verify(connection: &mut Connection) -> Result<Verdict, StoreError> {
         let mut verdict = Verdict::default();
         numbers(connection, &mut verdict)?;
         sums(connection, &mut verdict)?;
+        lives(connection, &mut verdict)?;
+        let unsettled = connection.query("SELECT COUNT(*) FROM usage_unsettled", &[])?;
+        verdict.unsettled = unsettled.first().map_or(Ok(0), |row| row.int(0))?.unsigned_abs();
         Ok(verdict)
     })
 }
@@ -106,6 +111,35 @@ fn sums(connection: &mut Connection, verdict: &mut Verdict) -> Result<(), StoreE
         // Hours of the oldest day may be gone.
         if verdict.purged == 0 { oldest / 24 } else { oldest / 24 + 1 },
     )
+}
+
+/// All lives together have used what the days say, or less: what was stored before they were told apart is of none.
+fn lives(connection: &mut Connection, verdict: &mut Verdict) -> Result<(), StoreError> {
+    let of_days = connection.query(
+        "SELECT day, CAST(SUM(input_tokens + output_tokens + reasoning_tokens) AS BIGINT),
+         CAST(SUM(cost_peur) AS BIGINT) FROM usage_days GROUP BY day",
+        &[],
+    )?;
+    let of_days: BTreeMap<i64, (i64, i64)> = of_days
+        .iter()
+        .map(|row| Ok((row.int(0)?, (row.int(1)?, row.int(2)?))))
+        .collect::<Result<_, StoreError>>()?;
+    let of_lives = connection.query(
+        "SELECT day, CAST(SUM(tokens) AS BIGINT), CAST(SUM(cost_peur) AS BIGINT) FROM usage_lives GROUP BY day
+         ORDER BY day",
+        &[],
+    )?;
+    for row in &of_lives {
+        let (day, found) = (row.int(0)?, (row.int(1)?, row.int(2)?));
+        // Days may be kept for less long.
+        let Some(most) = of_days.get(&day) else { continue };
+        if found.0 > most.0 || found.1 > most.1 {
+            verdict
+                .faults
+                .push(format!("day {day}: expected lives to have used {most:?} at most, found {found:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn first(connection: &mut Connection, sql: &str) -> Result<Option<i64>, StoreError> {

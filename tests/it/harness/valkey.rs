@@ -155,11 +155,58 @@ impl Valkey {
         ask(self.port, command)
     }
 
+    /// A connection for many commands.
+    pub(crate) fn session(&self) -> Session {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream.set_read_timeout(Some(START)).expect("a timeout can be set");
+        stream.set_nodelay(true).expect("a connection of its own");
+        Session(BufReader::new(stream))
+    }
+
     /// A field of a hash, as a number; 0 if it is not there.
     pub(crate) fn number(&self, key: &str, field: &str) -> f64 {
         let text = self.ask(&format!("HGET {key} {field}"));
         let text = text.lines().nth(1).unwrap_or_default();
         text.split(' ').next_back().unwrap_or_default().parse().unwrap_or(0.0)
+    }
+}
+
+/// A connection that takes commands one after another.
+pub(crate) struct Session(BufReader<TcpStream>);
+
+impl Session {
+    /// What is answered: the elements of a list, or one text; numbers as they are written. Errors are the test's.
+    pub(crate) fn call(&mut self, words: &[&[u8]]) -> Vec<String> {
+        let mut command = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            command.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+            command.extend_from_slice(word);
+            command.extend_from_slice(b"\r\n");
+        }
+        self.0.get_mut().write_all(&command).expect("it reads");
+        self.value()
+    }
+
+    fn value(&mut self) -> Vec<String> {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("it answers");
+        let line = line.trim_end();
+        let (kind, rest) = line.split_at(1);
+        match kind {
+            "+" | ":" => vec![rest.to_owned()],
+            "$" => {
+                let length: usize = rest.parse().expect("a text");
+                let mut text = vec![0; length + 2];
+                self.0.read_exact(&mut text).expect("all of it");
+                text.truncate(length);
+                vec![String::from_utf8(text).expect("text")]
+            }
+            "*" => {
+                let count: usize = rest.parse().expect("a list");
+                (0..count).flat_map(|_| self.value()).collect()
+            }
+            _ => panic!("the store says {line}"),
+        }
     }
 }
 

@@ -134,6 +134,84 @@ async fn kills_of_the_gateway_cost_no_committed_row_in_sqlite() {
     drop(gateway);
 }
 
+/// What was in work when the kill came is told by name, and what was not is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_in_work_at_a_kill_are_told() {
+    let upstream = Upstream::chatting().await;
+    let gateway = Gateway::start(&Conf::to(upstream.address)).await;
+    let storage = sqlite(gateway.folder());
+    assert_eq!(gateway.chat(json!({})).await.status, 200);
+    // Streams that have begun, and a request that nobody has answered yet.
+    let begun = script::chat_events(MODEL, &["word "; 5], None);
+    let mut script = script::stream(&begun);
+    script.truncate(3);
+    script.push(Step::Hang);
+    upstream.answer_with(move |_| script.clone());
+    let ask = |id: &str, more: Json| chat(more).field("x-request-id", id);
+    let mut streams = Vec::new();
+    for id in ["stream-1", "stream-2"] {
+        let request = ask(id, json!({"stream": true, "max_tokens": 77}));
+        streams.push(gateway.connect().await.open_stream(&request).await);
+    }
+    upstream.answer_with(|_| vec![Step::Hang]);
+    let mut waiting = gateway.connect().await;
+    let request = ask("unanswered", json!({"max_tokens": 78}));
+    waiting.send(&[request.head_bytes(), request.body_bytes()].concat()).await.expect("sent");
+    upstream.request(4).await;
+    // One that was in work for as long, and has settled.
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    upstream.answer_with(move |_| vec![Step::Gate(Arc::clone(&held)), script::chat(MODEL).remove(0)]);
+    let mut settled = gateway.connect().await;
+    let request = ask("settled", json!({}));
+    settled.send(&[request.head_bytes(), request.body_bytes()].concat()).await.expect("sent");
+    let notes = || {
+        let journals = std::fs::read_dir(gateway.folder().join("ledger")).expect("the journal's folder");
+        let read = |folder: std::fs::DirEntry| std::fs::read_to_string(folder.path().join("open.jsonl")).ok();
+        journals.flatten().find_map(read).unwrap_or_default()
+    };
+    eventually("all four to be noted", || async { (notes().matches("begun").count() == 4).then_some(()) })
+        .await;
+    gate.add_permits(1);
+    assert_eq!(settled.answer().await.expect("an answer").status, 200);
+    eventually("the end of one to be noted", || async { notes().contains("ended").then_some(()) }).await;
+
+    let folder = gateway.kill();
+    let gateway = Gateway::start_again(folder).await;
+    let told = eventually("the journal to be taken over", || async {
+        let (code, out, said) = gateway.command(&["usage", "--unsettled", "--json"]);
+        assert_eq!(code, Some(0), "{said}");
+        let told: Json = serde_json::from_str(&out).expect("JSON");
+        (told["unsettled"].as_array().expect("a list").len() >= 3).then_some(told)
+    })
+    .await;
+    let told: BTreeMap<&str, (&str, i64)> = told["unsettled"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| {
+            let text = |name: &str| one[name].as_str().unwrap_or_else(|| panic!("{name} in {one}"));
+            assert_eq!((text("tenant"), text("model")), ("acme", MODEL));
+            (text("request_id"), (text("key"), one["output_tokens_reserved"].as_i64().expect("a number")))
+        })
+        .collect();
+    let expected = [("stream-1", ("main", 77)), ("stream-2", ("main", 77)), ("unanswered", ("main", 78))];
+    assert_eq!(told, BTreeMap::from(expected));
+    let (_, table, _) = gateway.command(&["usage", "--unsettled"]);
+    assert!(table.contains("REQUEST_ID") && table.contains("stream-2"), "{table}");
+    let (_, nobody, _) = gateway.command(&["usage", "--unsettled", "--tenant", "other"]);
+    assert_eq!(nobody, "no request is known to be without a row\n");
+    let verdict = settled_rows(&storage, 2).await;
+    assert_eq!((verdict.unsettled, verdict.lost), (3, 0));
+    assert!(gateway.log().contains("3 requests were in work"), "{}", gateway.log());
+}
+
+/// Waits for this many rows in a ledger that holds.
+async fn settled_rows(storage: &Storage, count: usize) -> Verdict {
+    settled(storage, count).await;
+    holds(storage).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_of_postgres_and_of_the_gateway_in_turn_cost_no_committed_row() {
     let Some(mut server) = tokio::task::spawn_blocking(Postgres::start).await.expect("no panic") else {

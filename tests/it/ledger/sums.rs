@@ -68,14 +68,27 @@ fn adds_up(store: &mut Connection) {
     assert_eq!((verdict.rows, verdict.boots, verdict.faults.as_slice()), (5, 1, &[][..]));
     let known = totals(store, at(11, 28, 12)).expect("an answer");
     let total = |tenant: &str, today: u64, cost: u128| Total {
+        life: "a".to_owned(),
         tenant: tenant.to_owned(),
         key_id: "k".to_owned(),
         model: "m".to_owned(),
-        input_tokens_today: today * 100,
-        output_tokens_today: today * 13,
+        tokens_today: today * 113,
         cost_this_month: PicoEur(cost),
     };
     assert_eq!(known.totals, [total("acme", 2, 110 + 2_147_483_647_000), total("other", 1, 1000)]);
+    // What was stored before lives were told apart is of one that never was: the same for all that read this ledger.
+    store
+        .execute("UPDATE usage_lives SET tokens = tokens - 13 WHERE tenant = 'other'", &[])
+        .expect("a change");
+    store.execute("DELETE FROM usage_lives WHERE tenant = 'acme'", &[]).expect("a change");
+    let before = |total: Total, tokens_today| Total { life: "before-a".to_owned(), tokens_today, ..total };
+    let rest = [
+        Total { tokens_today: 100, ..total("other", 1, 1000) },
+        before(total("acme", 2, 110 + 2_147_483_647_000), 226),
+        before(total("other", 1, 0), 13),
+    ];
+    assert_eq!(totals(store, at(11, 28, 12)).expect("an answer").totals, rest);
+    assert_eq!(verify(store).expect("an answer").faults, [""; 0]);
     reports(store);
     // A number that never came is a row that a damaged disk took; a note tells of those that found no room.
     let lost = Entry { seq: 7, what: What::Lost { count: 3, cost_peur: 30 } };
@@ -95,6 +108,9 @@ fn adds_up(store: &mut Connection) {
     store.execute(spoil, &[hour.into()]).expect("a change");
     let faults = verify(store).expect("an answer").faults;
     assert!(faults.iter().any(|fault| fault.starts_with("hour ")), "{faults:?}");
+    store.execute("UPDATE usage_lives SET tokens = tokens + 1000000", &[]).expect("a change");
+    let faults = verify(store).expect("an answer").faults;
+    assert!(faults.iter().any(|fault| fault.contains("expected lives to have used")), "{faults:?}");
 }
 
 fn reports(store: &mut Connection) {

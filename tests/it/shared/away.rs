@@ -8,9 +8,11 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{TENANT, flood, sharing, start, until_store};
-use crate::harness::client::Client;
+use crate::harness::client::{Answer, Client};
+use crate::harness::conf::KEY;
 use crate::harness::eventually;
 use crate::harness::gateway::{Gateway, chat};
+use crate::harness::request::Request;
 use crate::harness::upstream::Upstream;
 use crate::harness::valkey::Valkey;
 
@@ -168,4 +170,94 @@ async fn requests_keep_flowing_while_the_store_is_killed_again_and_again() {
     }
     eventually("every place to be given back", || async { (store.number(TENANT, "n") == 0.0).then_some(()) })
         .await;
+}
+
+/// What headers say is left is what this gateway then lets pass, also while it goes by its part.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_tell_what_is_left_of_a_part() {
+    let Some(mut store) = Valkey::start() else { return };
+    let upstream = Upstream::chatting().await;
+    let tier = json!({"requests_per_minute": 1000, "tokens_per_day": 1000});
+    let gateways = start(2, &sharing(&store, &upstream, tier)).await;
+    let request = chat(json!({"max_tokens": 3}));
+    let told = |answer: &Answer| {
+        ["limit-requests", "remaining-requests", "limit-tokens", "remaining-tokens"]
+            .map(|name| number(answer, &format!("x-ratelimit-{name}")))
+    };
+    for gateway in &gateways {
+        until_store(gateway, true).await;
+        eventually("the gateways to know each other", || async {
+            (gateway.metrics().await.sum("tollgate_limits_gateways", &[]) > 1.5).then_some(())
+        })
+        .await;
+        for _ in 0..10 {
+            assert_eq!(gateway.exchange(&request).await.status, 200);
+        }
+    }
+    store.kill();
+    for gateway in &gateways {
+        until_store(gateway, false).await;
+        // An answer that takes nothing tells it too.
+        let models = gateway.exchange(&Request::get("/v1/models").key(KEY)).await;
+        let [limit, requests, day, mut tokens] = told(&models);
+        assert_eq!((limit, day), (500, 1000), "a part of the rate; of a budget what is left of it");
+        // Half of what the store had left when this gateway last asked, when the other one had used nothing or its 100.
+        assert!(requests > 400 && (300..=450).contains(&tokens), "{requests}, {tokens}");
+        // It reserves six, and comes to seven of input and three of output.
+        while tokens >= 6 {
+            let answer = gateway.exchange(&request).await;
+            assert_eq!(answer.status, 200, "{tokens} are left: {}", answer.text());
+            let [_, more_requests, _, left] = told(&answer);
+            assert_eq!(left, tokens - 6, "it is told after each");
+            assert!(more_requests < 500);
+            tokens = tokens.saturating_sub(10);
+        }
+        let refused = gateway.exchange(&request).await;
+        refused.expect_error(503, "overloaded");
+        assert_eq!(told(&refused)[3], tokens, "nothing was taken");
+    }
+    store.restart();
+    for gateway in &gateways {
+        until_store(gateway, true).await;
+    }
+}
+
+fn number(answer: &Answer, header: &str) -> u64 {
+    let value = answer.head.get(header).unwrap_or_else(|| panic!("no {header}: {:?}", answer.head));
+    value.parse().unwrap_or_else(|_| panic!("{header}: {value:?}"))
+}
+
+/// Each limit says for itself what becomes of requests: that of a key, and that of some models.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_of_keys_and_models_are_open_or_closed_for_themselves() {
+    let Some(mut store) = Valkey::start() else { return };
+    let upstream = Upstream::chatting().await;
+    let with = |tier| sharing(&store, &upstream, tier);
+    let of_key = json!({"requests_per_minute": 1000,
+        "per_key": {"requests_per_minute": 1000, "when_store_down": "closed"}});
+    let of_model = json!({"requests_per_minute": 1000,
+        "per_model": [{"model": "test-embed", "requests_per_minute": 1000, "when_store_down": "closed"}]});
+    let of_key = Gateway::start(&with(of_key)).await;
+    let of_model = Gateway::start(&with(of_model)).await;
+    let embed =
+        Request::post("/v1/embeddings", json!({"model": "test-embed", "input": "x"}).to_string()).key(KEY);
+    for gateway in [&of_key, &of_model] {
+        until_store(gateway, true).await;
+        assert_eq!(gateway.chat(json!({})).await.status, 200);
+    }
+    store.kill();
+    for gateway in [&of_key, &of_model] {
+        until_store(gateway, false).await;
+    }
+    let refused = of_key.chat(json!({})).await;
+    refused.expect_error(503, "overloaded");
+    assert_eq!(refused.head.get("x-ratelimit-remaining-requests"), Some("0"), "nothing is to be had");
+    of_model.exchange(&embed).await.expect_error(503, "overloaded");
+    assert_eq!(of_model.chat(json!({})).await.status, 200, "another model is open");
+    store.restart();
+    for gateway in [&of_key, &of_model] {
+        until_store(gateway, true).await;
+    }
+    assert_eq!(of_key.chat(json!({})).await.status, 200);
+    assert_ne!(of_model.exchange(&embed).await.status, 503);
 }

@@ -16,11 +16,14 @@ use std::sync::Arc;
 
 use super::calendar::Clock;
 use super::limits::{Amounts, Demand, MEASURES, Measure, WhenDown};
-pub use super::slices::{EXPIRY, Tell};
+pub use super::slices::{EXPIRY, Spent, Tell};
 use super::slices::{Slices, is_rate, unit};
-use super::tally::{Lack, UNKNOWN_WAIT};
+use super::tally::{Lack, Remaining, UNKNOWN_WAIT};
 use super::usage::Tallies;
-use super::{Denied, Holder, Holders, Lease, Source, each, refuse, reserve, standing_of, with_locks};
+use super::{
+    Denied, Holder, Holders, Lease, Limits, Source, Standing, each, refuse, reserve, standing_of, tighter_of,
+    with_locks,
+};
 use crate::refusal::Refusal;
 
 use ask::Aside;
@@ -138,12 +141,16 @@ fn take_alone(
     is_closed: bool,
 ) -> Result<Lease, Box<Denied>> {
     if is_closed {
-        let standing = super::standing(&holders, clock);
+        let standing = standing_closed(&holders, clock);
         return Err(Box::new(Denied { refusal: Refusal::NoLimits { retry_after: UNKNOWN_WAIT }, standing }));
     }
-    let mut lease = reserve(parts(&holders, clock, terms), demand, clock)
-        .map_err(|denied| exhausted_or_unknown(denied, &holders, clock))?;
+    let parts = parts(&holders, clock, terms);
+    let mut lease = reserve(parts.clone(), demand, clock).map_err(|denied| {
+        let standing = standing_of_parts(&parts, &holders, clock);
+        exhausted_or_unknown(Box::new(Denied { standing, ..*denied }), &holders, clock)
+    })?;
     lease.source = Source::Alone;
+    lease.standing = standing_of_parts(&parts, &holders, clock);
     with_locks(&lease.holders, |locked| {
         for (tally, limits, _) in each(locked, &lease.holders) {
             let Some(slices) = &mut tally.slices else { continue };
@@ -153,6 +160,36 @@ fn take_alone(
         }
     });
     Ok(lease)
+}
+
+/// What is left while the store is away, for an answer that takes nothing: of this gateway's part of each limit.
+#[must_use]
+pub fn standing_alone(holders: &Holders, clock: Clock, terms: Terms) -> Standing {
+    let is_closed = holders.iter().flatten().any(|holder| {
+        let rule = holder.rule.and_then(|rule| holder.plan.rules.get(rule)).map(|rule| &rule.limits);
+        let mut limits = [&holder.plan.limits].into_iter().chain(rule).filter(|limits| !limits.is_empty());
+        limits.any(|limits| limits.says_when_down().unwrap_or(terms.when_down) == WhenDown::Closed)
+    });
+    if is_closed {
+        return standing_closed(holders, clock);
+    }
+    standing_of_parts(&parts(holders, clock, terms), holders, clock)
+}
+
+/// By what this gateway itself counts: it goes by the limits of `parts`, and they are parts of those of `holders`.
+fn standing_of_parts(parts: &Holders, holders: &Holders, clock: Clock) -> Standing {
+    with_locks(holders, |locked| {
+        let stated: Vec<Limits> = each(locked, holders).map(|(_, limits, _)| *limits).collect();
+        each(locked, parts).zip(stated).fold([None, None], |all, ((tally, limits, _), stated)| {
+            tighter_of(all, tally.left_here(limits, &stated, clock))
+        })
+    })
+}
+
+/// Where a limit is closed without its store nothing is left of any.
+fn standing_closed(holders: &Holders, clock: Clock) -> Standing {
+    with_locks(holders, |locked| standing_of(locked, holders, clock))
+        .map(|left| left.map(|left| Remaining { remaining: 0, ..left }))
 }
 
 /// The same holders with the limits of this gateway by itself: of rates and of requests at a time its part, of budgets its
@@ -199,22 +236,39 @@ fn exhausted_or_unknown(denied: Box<Denied>, holders: &Holders, clock: Clock) ->
     Box::new(Denied { refusal, ..*denied })
 }
 
-/// Counts what was recorded earlier, as [`super::restore`] does, in the store: the least that was used of its budgets.
-/// Gives the scopes that have to be told.
+/// What the ledger has of one life, and which reading of the ledger it is of.
+#[derive(Debug, Clone, Copy)]
+pub struct Recorded<'a> {
+    /// Told apart from earlier readings, which no longer count.
+    pub reading: u64,
+    /// Whose use: the name of a process in the store.
+    pub life: &'a Arc<str>,
+    /// Tokens used on this day, for a model.
+    pub tokens: u64,
+    /// Money used in this month for it, in units of 1e-12 EUR.
+    pub pico_eur: u64,
+}
+
+/// Has the store told what the ledger knows of one life; the parts of one reading, for each model, are added up. Gives the
+/// scopes of which there is something to tell.
 pub fn restore(
     holders: &Holders,
-    tokens: u64,
-    pico_eur: u64,
+    recorded: Recorded<'_>,
     clock: Clock,
     terms: Terms,
     names: Names<'_>,
 ) -> Vec<ScopeRef> {
+    let Recorded { reading, life, tokens, pico_eur } = recorded;
     let mut scopes = Vec::new();
-    open(holders, clock, names, |scope, slices, limits| {
+    let has_budget = |limits: &Limits| {
+        let used = [(Measure::Day, tokens), (Measure::Month, pico_eur)];
+        used.iter().any(|(measure, used)| *used > 0 && limits.get(*measure).is_some())
+    };
+    open_some(holders, clock, names, has_budget, |scope, slices, limits| {
         slices.meet(limits, terms.slice_percent, clock);
         for (measure, used) in [(Measure::Day, tokens), (Measure::Month, pico_eur)] {
             if used > 0 && limits.get(measure).is_some() {
-                slices.record(measure, used, clock);
+                slices.record(reading, life, measure, used, clock);
             }
         }
         scopes.push(scope);
@@ -254,11 +308,17 @@ fn take_ready(
 }
 
 /// Runs `work` with the slices of each scope that has limits, making them where there are none.
-fn open(
+fn open(holders: &Holders, clock: Clock, names: Names<'_>, work: impl FnMut(ScopeRef, &mut Slices, &Limits)) {
+    open_some(holders, clock, names, |limits| !limits.is_empty(), work);
+}
+
+/// The same for those whose limits are `wanted`.
+fn open_some(
     holders: &Holders,
     clock: Clock,
     names: Names<'_>,
-    mut work: impl FnMut(ScopeRef, &mut Slices, &super::Limits),
+    wanted: impl Fn(&Limits) -> bool,
+    mut work: impl FnMut(ScopeRef, &mut Slices, &Limits),
 ) {
     with_locks(holders, |locked| {
         for (index, (lock, holder)) in locked.iter_mut().zip(holders).enumerate() {
@@ -266,13 +326,11 @@ fn open(
             let tallies: &mut Tallies = tallies;
             let pattern = holder.rule.and_then(|rule| holder.plan.rules.get(rule)).map(|rule| &rule.pattern);
             for (tally, limits, is_model) in tallies.scopes(&holder.plan, holder.rule) {
-                if limits.is_empty() {
+                if !wanted(limits) {
                     continue;
                 }
                 let pattern = pattern.filter(|_| is_model);
-                let slices = tally.slices.get_or_insert_with(|| {
-                    Box::new(Slices::new(name(names, index == 1, pattern), clock.now))
-                });
+                let slices = tally.open_slices(|| name(names, index == 1, pattern), clock.now);
                 let scope = ScopeRef {
                     usage: Arc::clone(&holder.usage),
                     pattern: pattern.cloned(),
@@ -306,6 +364,9 @@ fn item(measure: Measure, limit: u64, demand: &Demand, have: u64, extra: u64) ->
     let fixed = i64::try_from(fixed).unwrap_or(i64::MAX);
     Item { measure, limit: limit / unit(measure), fixed, each, have, unit: unit(measure), extra }
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 #[path = "shared/tests.rs"]

@@ -6,10 +6,14 @@
 //! much. Requests at a time and budgets do not flow back: the store keeps for each gateway what is outstanding, and
 //! gets it back when the gateway dies. They are told so that telling again changes nothing.
 //!
+//! Budgets are counted by lives: the store has, for each process that ever used some of it in the period, how much that
+//! was, and what was used is the sum. A process tells its own as a number that only rises, and what the ledger has of
+//! every life is told in the same way: of two numbers for one life the larger counts. So a store that lost everything
+//! can be told it again by everybody at once, in any order, and counts nothing twice.
+//!
 //! Invariant: what lies ready of a rate is never more than the slice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::bucket::WINDOW_NS;
@@ -17,8 +21,8 @@ use super::calendar::Clock;
 use super::limits::{Amounts, Limits, MEASURES, Measure};
 use super::tally::{Remaining, tighter};
 
-/// Numbers countings, in this process.
-static COUNTINGS: AtomicU64 = AtomicU64::new(1);
+/// What does not flow back before its period ends.
+const BUDGETS: [Measure; 2] = [Measure::Day, Measure::Month];
 
 /// A slice that nobody has taken from for this long is given back.
 const IDLE: Duration = Duration::from_secs(1);
@@ -52,8 +56,6 @@ pub(super) struct Slices {
     /// Its key in the store.
     pub(super) name: Arc<str>,
     shares: [Share; MEASURES],
-    /// Told apart from what was counted under this name before it was forgotten.
-    counting: u64,
     /// Requests that are asking the store for it.
     pub(super) asks: u32,
     /// When a request last took from it.
@@ -62,9 +64,34 @@ pub(super) struct Slices {
     told_at: Duration,
     /// Whether the store has an entry of this gateway, so that it has lost it if it has none.
     pub(super) is_known: bool,
-    /// What the ledger had of the day and of the month when this gateway started: the least that was used.
-    recorded: [(u64, u64); 2],
+    /// What the ledger has of each life, as it was last read.
+    recorded: Vec<Recorded>,
+    /// Which reading that was.
+    reading: u64,
     is_recorded_told: bool,
+}
+
+/// Of the day and of the month: the period, and what was used in it.
+pub type Spent = [(u64, u64); 2];
+
+/// What the ledger has of one life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Recorded {
+    life: Arc<str>,
+    used: Spent,
+}
+
+/// What is remembered of the budgets of a scope whose slices were given back: of the day and of the month.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Kept([KeptBudget; 2]);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct KeptBudget {
+    period: u64,
+    charged: u64,
+    left: u64,
+    is_left_known: bool,
+    alone: u64,
 }
 
 /// What is held of one measure.
@@ -106,17 +133,17 @@ pub struct Tell {
     pub rates: Vec<(usize, u64, u64, u64)>,
     /// Requests at a time: how many more are outstanding, or how many in all where `is_whole`.
     pub in_flight: i64,
-    /// Of the day and of the month: the period, what was charged in it so far, how much more is outstanding (or how much
-    /// in all), and the least that was used in all, in units of the store.
-    pub budgets: [(u64, u64, i64, u64); 2],
+    /// Of the day and of the month: the period, what this process has charged in it so far, and how much more is
+    /// outstanding (or how much in all), in units of the store.
+    pub budgets: [(u64, u64, i64); 2],
+    /// What the ledger has of each life.
+    pub lives: Vec<(Arc<str>, Spent)>,
     /// Whether more was charged than was told before.
     pub has_charged: bool,
     /// Whether what is outstanding is said in whole, as at the begin of a connection.
     pub is_whole: bool,
     /// Whether nothing is outstanding and all has been told before, so that the scope can be forgotten here.
     pub is_last: bool,
-    /// Which counting of what was charged it is: one that begins at 0 has another number.
-    pub counting: u64,
     /// Whether the store must know this gateway here.
     pub is_known: bool,
     /// For how long the store must remember the scope.
@@ -161,18 +188,35 @@ pub(super) fn period(measure: Measure, clock: Clock) -> u64 {
 }
 
 impl Slices {
-    pub(super) fn new(name: Arc<str>, now: Duration) -> Self {
+    /// Slices of nothing, of a scope of which `kept` is remembered.
+    pub(super) fn new(name: Arc<str>, kept: Kept, now: Duration) -> Self {
+        let mut shares = [Share::default(); MEASURES];
+        for (measure, kept) in BUDGETS.into_iter().zip(kept.0) {
+            let KeptBudget { period, charged, left, is_left_known, alone } = kept;
+            let told = charged;
+            shares[measure as usize] =
+                Share { period, charged, told, left, is_left_known, alone, ..Share::default() };
+        }
         Self {
             name,
-            shares: [Share::default(); MEASURES],
-            counting: COUNTINGS.fetch_add(1, Ordering::Relaxed),
+            shares,
             asks: 0,
             used_at: now,
             told_at: now,
             is_known: false,
-            recorded: [(0, 0); 2],
+            recorded: Vec::new(),
+            reading: 0,
             is_recorded_told: true,
         }
+    }
+
+    /// What has to be remembered of them when they are forgotten.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        let kept = BUDGETS.map(|measure| {
+            let Share { period, charged, left, is_left_known, alone, .. } = self.shares[measure as usize];
+            KeptBudget { period, charged, left, is_left_known, alone }
+        });
+        kept.iter().any(|kept| kept.charged > 0 || kept.is_left_known).then_some(Kept(kept))
     }
 
     /// Notes what limits hold, as a request meets them.
@@ -185,9 +229,25 @@ impl Slices {
         }
     }
 
-    /// Notes what was recorded of a budget before this gateway started.
-    pub(super) fn record(&mut self, measure: Measure, used: u64, clock: Clock) {
-        let recorded = &mut self.recorded[usize::from(measure == Measure::Month)];
+    /// Notes what the ledger has of a budget and a life, more than was noted of this reading before.
+    pub(super) fn record(
+        &mut self,
+        reading: u64,
+        life: &Arc<str>,
+        measure: Measure,
+        used: u64,
+        clock: Clock,
+    ) {
+        if self.reading != reading {
+            self.recorded.clear();
+            self.reading = reading;
+        }
+        let known = self.recorded.iter().position(|recorded| recorded.life == *life);
+        let at = known.unwrap_or_else(|| {
+            self.recorded.push(Recorded { life: Arc::clone(life), used: [(0, 0); 2] });
+            self.recorded.len() - 1
+        });
+        let recorded = &mut self.recorded[at].used[usize::from(measure == Measure::Month)];
         let period = period(measure, clock);
         let before = if recorded.0 == period { recorded.1 } else { 0 };
         *recorded = (period, before.saturating_add(used));
@@ -326,7 +386,8 @@ impl Slices {
                 share.out = share.out.saturating_sub(reserved);
                 share.charged = share.charged.saturating_add(used);
                 if is_alone {
-                    share.alone = share.alone.saturating_sub(reserved.saturating_sub(used));
+                    // Also what a stream came to beyond its reservation.
+                    share.alone = share.alone.saturating_sub(reserved).saturating_add(used);
                     // The store never gave it: what is left of it is nobody's.
                     continue;
                 }
@@ -350,8 +411,8 @@ impl Slices {
     /// (`is_whole`), or because it is time.
     pub(super) fn tell(&mut self, clock: Clock, is_asking: bool, is_whole: bool) -> Option<Tell> {
         let is_idle = !is_asking && self.asks == 0 && clock.now.saturating_sub(self.used_at) >= IDLE;
-        let (counting, is_known) = (self.counting, self.is_known && !is_whole);
-        let mut tell = Tell { is_whole, is_known, counting, ..Tell::default() };
+        let is_known = self.is_known && !is_whole;
+        let mut tell = Tell { is_whole, is_known, ..Tell::default() };
         let (mut is_news, mut is_empty) = (is_whole || is_asking, true);
         for measure in Measure::ALL {
             let share = &mut self.shares[measure as usize];
@@ -386,13 +447,19 @@ impl Slices {
             if measure == Measure::InFlight {
                 tell.in_flight = told;
             } else {
-                let recorded = self.recorded[usize::from(measure == Measure::Month)];
-                let least = if recorded.0 == share.period { recorded.1 / unit(measure) } else { 0 };
-                let budget = (share.period, share.charged / unit(measure), told, least);
+                let budget = (share.period, share.charged / unit(measure), told);
                 tell.budgets[usize::from(measure == Measure::Month)] = budget;
             }
         }
-        is_news |= !std::mem::replace(&mut self.is_recorded_told, true);
+        let has_recorded = !std::mem::replace(&mut self.is_recorded_told, true);
+        if has_recorded || is_whole {
+            let told = |recorded: &Recorded| {
+                let [day, (month, money)] = recorded.used;
+                (Arc::clone(&recorded.life), [day, (month, money / unit(Measure::Month))])
+            };
+            tell.lives = self.recorded.iter().map(told).collect();
+        }
+        is_news |= has_recorded;
         // Only once all else has been told: what is said last may get lost, and nobody would say it again.
         tell.is_last = is_idle && is_empty && !is_news;
         let is_time = clock.now.saturating_sub(self.told_at) >= HEARTBEAT;

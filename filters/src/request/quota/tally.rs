@@ -1,17 +1,20 @@
 //! What one scope has used: a tenant, a key, or the models of a rule within one of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::bucket::Bucket;
 use super::calendar::Clock;
 use super::limits::{Amounts, Limits, Measure};
-use super::slices::Slices;
+use super::slices::{Kept, Slices};
 
 /// What one scope has used.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// What this gateway holds of the limits, where several share them.
     pub(super) slices: Option<Box<Slices>>,
+    /// What is remembered of them while there are none.
+    kept: Option<Box<Kept>>,
     /// By measure, from [`Measure::Requests`] to [`Measure::Output`].
     rates: [Bucket; 4],
     in_flight: u64,
@@ -82,6 +85,25 @@ fn period(measure: Measure, clock: Clock) -> u64 {
 }
 
 impl Tally {
+    /// The slices, made where there are none under the name that `name` gives.
+    pub(super) fn open_slices(&mut self, name: impl FnOnce() -> Arc<str>, now: Duration) -> &mut Slices {
+        let kept = &mut self.kept;
+        self.slices.get_or_insert_with(|| {
+            Box::new(Slices::new(name(), kept.take().map_or_else(Kept::default, |kept| *kept), now))
+        })
+    }
+
+    /// Forgets the slices, if nothing is held of them. `false` if something is.
+    pub(super) fn close_slices(&mut self) -> bool {
+        let Some(slices) = &self.slices else { return true };
+        if !slices.is_blank() {
+            return false;
+        }
+        self.kept = slices.kept().map(Box::new);
+        self.slices = None;
+        true
+    }
+
     /// The limit that has no room for `amounts` for the longest, if one has none.
     pub(super) fn lacks(&self, limits: &Limits, amounts: &Amounts, clock: Clock) -> Option<Lack> {
         let mut worst: Option<Lack> = None;
@@ -189,9 +211,15 @@ impl Tally {
 
     /// What is left of the tightest limit on requests, and of the tightest on tokens.
     pub(super) fn left(&self, limits: &Limits, clock: Clock) -> [Option<Remaining>; 2] {
-        if let Some(slices) = &self.slices {
-            return slices.left(limits, clock);
+        match &self.slices {
+            Some(slices) => slices.left(limits, clock),
+            None => self.left_here(limits, limits, clock),
         }
+    }
+
+    /// The same by what this gateway itself counts, where it goes by `limits`. Of a budget the limit is told as it is
+    /// `stated`.
+    pub(super) fn left_here(&self, limits: &Limits, stated: &Limits, clock: Clock) -> [Option<Remaining>; 2] {
         let mut left = [None, None];
         for (measure, limit) in limits.iter() {
             let (remaining, reset) = match measure {
@@ -203,6 +231,7 @@ impl Tally {
                 _ => self.rates[measure as usize].left(limit, clock.now),
             };
             let slot = &mut left[usize::from(measure != Measure::Requests)];
+            let limit = stated.get(measure).filter(|_| measure == Measure::Day).unwrap_or(limit);
             *slot = tighter(*slot, Some(Remaining { limit, remaining, reset }));
         }
         left

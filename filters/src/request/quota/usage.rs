@@ -35,8 +35,17 @@ impl Usage {
     pub(super) fn with_slices<T>(
         &self,
         pattern: Option<&Arc<str>>,
-        work: impl FnOnce(&mut Option<Box<Slices>>) -> T,
+        work: impl FnOnce(&mut Slices) -> T,
     ) -> Option<T> {
+        self.with_tally(pattern, |tally| tally.slices.as_deref_mut().map(work)).flatten()
+    }
+
+    /// Forgets the slices of one scope, if nothing is held of them. `false` if something is.
+    pub(super) fn close_slices(&self, pattern: Option<&Arc<str>>) -> bool {
+        self.with_tally(pattern, Tally::close_slices).unwrap_or(true)
+    }
+
+    fn with_tally<T>(&self, pattern: Option<&Arc<str>>, work: impl FnOnce(&mut Tally) -> T) -> Option<T> {
         let mut tallies = self.lock();
         let tally = match pattern {
             None => Some(&mut tallies.whole),
@@ -44,7 +53,7 @@ impl Usage {
                 tallies.by_rule.iter_mut().find(|(other, _)| other == pattern).map(|(_, tally)| tally)
             }
         };
-        tally.map(|tally| work(&mut tally.slices))
+        tally.map(work)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Tallies> {
@@ -68,6 +77,8 @@ impl Tallies {
         let rule = rule.and_then(|rule| plan.rules.get(rule)).map(|rule| {
             let known = self.by_rule.iter().position(|(pattern, _)| *pattern == rule.pattern);
             let at = known.unwrap_or_else(|| {
+                // Few keys have more than one: room for the next would be most of what a key takes.
+                self.by_rule.reserve_exact(1);
                 self.by_rule.push((Arc::clone(&rule.pattern), Tally::default()));
                 self.by_rule.len() - 1
             });

@@ -118,18 +118,11 @@ impl ScopeRef {
     /// Forgets the slices, if nothing is held of them. `false` if something is.
     #[must_use]
     pub fn close(&self) -> bool {
-        let close = |slot: &mut Option<Box<Slices>>| {
-            let is_blank = slot.as_ref().is_none_or(|slices| slices.is_blank());
-            if is_blank {
-                *slot = None;
-            }
-            is_blank
-        };
-        self.usage.with_slices(self.pattern.as_ref(), close).unwrap_or(true)
+        self.usage.close_slices(self.pattern.as_ref())
     }
 
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Slices) -> T) -> Option<T> {
-        self.usage.with_slices(self.pattern.as_ref(), |slot| slot.as_deref_mut().map(work)).flatten()
+        self.usage.with_slices(self.pattern.as_ref(), work)
     }
 }
 
@@ -138,7 +131,7 @@ impl Tell {
     fn is_idle(&self) -> bool {
         let [day, month] = &self.budgets;
         let is_outstanding = self.in_flight != 0 || day.2 != 0 || month.2 != 0;
-        self.rates.is_empty() && !is_outstanding && !self.has_charged
+        self.rates.is_empty() && !is_outstanding && !self.has_charged && self.lives.is_empty()
     }
 }
 
