@@ -37,7 +37,7 @@ section! {
         budget_bytes: Whole<1024, { 1 << 30 }> = "16777216";
         /// Texts that each worker thread remembers with what was found in them, so that the same text of the same tenant is
         /// not looked at again: system prompts, and what a conversation repeats. A hash stands for a text; each takes up
-        /// to 3 KiB. 0 remembers none.
+        /// to 5 KiB. 0 remembers none.
         remembered_texts: Whole<0, { 1 << 20 }> = "1024";
         /// What happens to a request with more text than that: `closed` refuses it, `open` looks at the beginning and
         /// the end of it and lets the rest pass.

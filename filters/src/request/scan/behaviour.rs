@@ -29,7 +29,7 @@ const REACH: u32 = EDGE;
 /// Chains that one prompt leaves behind: its own end, and that end after what came before.
 const MOST_CHAINS: usize = 6;
 /// Rule words of one chain.
-const MOST_EVENTS: usize = 24;
+const MOST_EVENTS: usize = 48;
 /// Refused prompts that are remembered.
 const MOST_REFUSED: usize = 4;
 /// Prompts that the model declined that are remembered.

@@ -6,7 +6,7 @@
 //! belongs to one owner is never found for another, also because the time an answer takes would tell that somebody else
 //! has sent the same.
 //!
-//! Memory: at most [`MOST_FINDINGS`] findings and [`MOST_EVENTS`] rule words for each text, some 3 KiB; a text with more is
+//! Memory: at most [`MOST_FINDINGS`] findings and [`MOST_EVENTS`] rule words for each text, some 5 KiB; a text with more is
 //! looked at each time. Cost: one hash of the text; a known prompt of 1.2 KB takes some 3 µs of a request in all
 //! (`benches/record/2026-11-29-answers-amd-epyc.md`).
 
@@ -29,7 +29,7 @@ const SHORTEST: usize = 64;
 const MOST_FINDINGS: usize = 16;
 
 /// Rule words kept of one text.
-const MOST_EVENTS: usize = 128;
+const MOST_EVENTS: usize = 256;
 
 /// The key of this process.
 static KEY: LazyLock<[u64; 4]> = LazyLock::new(|| {

@@ -51,7 +51,7 @@ impl Scratch {
     /// How many texts are remembered with what was seen in them, so that they are not looked at again; none at first.
     ///
     /// # Cost
-    /// Up to 3 KiB for each text, 1 KiB for most. What is remembered is forgotten when the number changes.
+    /// Up to 5 KiB for each text, 1 KiB for most. What is remembered is forgotten when the number changes.
     pub fn remember(&mut self, texts: usize) {
         self.recent.resize(texts);
     }
