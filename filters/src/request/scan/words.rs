@@ -17,7 +17,7 @@ use wide::i8x16;
 use super::matcher::MAX_LITERAL;
 use super::pattern::Beside;
 pub(crate) use glyphs::Glyphs;
-use table::{Entry, Table, first, load};
+use table::{Entry, Table, first, load, product};
 
 /// Literals that begin words, in a form to be looked up.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl Pairs {
     /// Which of the words of `filled` tells about a pair, and its two bits there.
     #[inline]
     fn place(before: u32, after: u32) -> (usize, u64) {
-        let product = Table::product(u64::from(before) << 32 | u64::from(after));
+        let product = product(u64::from(before) << 32 | u64::from(after));
         let word = (product >> (64 - PAIR_WORDS.ilog2())) as usize;
         (word, 1 << (product >> 40 & 63) | 1 << (product >> 34 & 63))
     }

@@ -6,26 +6,35 @@
 
 use wide::i8x16;
 
-use super::table::{Entry, Table, first, load};
+use super::table::{Entry, Filter, Table, first, load, product};
 
 /// Literals that begin with a letter outside ASCII.
 #[derive(Debug)]
 pub(crate) struct Glyphs {
-    /// By their first [`KEY`] bytes.
+    /// The first [`KEY`] bytes of all that have as many: one look tells for most letters that nothing begins there.
+    begins: Filter,
+    /// Those of at least [`LONG`] bytes, by as many.
     long: Table,
-    /// Shorter ones, by all of their bytes, for each length that there is.
+    /// Those of at least [`KEY`], by as many.
+    middle: Table,
+    /// The first letters of shorter ones, which are few.
+    short_begins: Filter,
+    /// Those by all of their bytes, for each length that there is.
     short: Vec<(u32, Table)>,
     /// Each with its number.
     literals: Vec<(u32, Box<[u8]>)>,
 }
 
-/// Bytes of a literal that are hashed.
+/// Bytes of a literal that are asked for first: two characters of three bytes, or three of two.
 const KEY: u32 = 6;
+
+/// Bytes that tell longer ones apart: three characters of three bytes.
+const LONG: usize = 9;
 
 /// Letters outside ASCII that begin in a block of 64 bytes, at most.
 const MOST: usize = 32;
 
-/// What a literal of one letter or two may have of bytes.
+/// The shortest literal: one letter of two bytes.
 const SHORTEST: usize = 2;
 
 impl Glyphs {
@@ -39,25 +48,39 @@ impl Glyphs {
     /// # Errors
     /// If there are more than the tables can hold.
     pub(crate) fn new(literals: Vec<(u32, Box<[u8]>)>) -> Result<Self, String> {
-        let mut long = Vec::new();
+        let (mut begins, mut short_begins) = (Vec::new(), Vec::new());
+        let (mut long, mut middle) = (Vec::new(), Vec::new());
         let mut short: Vec<(u32, Vec<(u64, Entry)>)> = Vec::new();
         for (literal, (_, bytes)) in (0..).zip(&literals) {
             let length = u16::try_from(bytes.len()).map_err(|error| error.to_string())?;
             let mask = first(bytes.len());
             let head = load(bytes, 0) & mask;
             let entry = Entry { head, mask, literal, length, letters: 0 };
-            if u32::from(length) >= KEY {
-                long.push((key(head, KEY), entry));
+            let length = u32::from(length);
+            if length >= KEY {
+                begins.push(key(head, KEY));
+                match bytes.len() {
+                    ..LONG => middle.push((key(head, KEY), entry)),
+                    _ => long.push((long_key(bytes, 0), entry)),
+                }
                 continue;
             }
-            let length = u32::from(length);
+            short_begins.push(letter(head, bytes[0]));
             match short.iter_mut().find(|(other, _)| *other == length) {
                 Some((_, entries)) => entries.push((key(head, length), entry)),
                 None => short.push((length, vec![(key(head, length), entry)])),
             }
         }
+        short.sort_by_key(|(length, _)| *length);
         let short = short.into_iter().map(|(length, entries)| Ok((length, Table::new(entries)?)));
-        Ok(Self { long: Table::new(long)?, short: short.collect::<Result<_, String>>()?, literals })
+        Ok(Self {
+            begins: Filter::new(begins),
+            long: Table::new(long)?,
+            middle: Table::new(middle)?,
+            short_begins: Filter::new(short_begins),
+            short: short.collect::<Result<_, String>>()?,
+            literals,
+        })
     }
 
     /// Reports the number of each of these literals that `text` has, and where it ends, in the order in which they begin.
@@ -71,12 +94,9 @@ impl Glyphs {
                 let place = at + leads.trailing_zeros() as usize;
                 leads &= leads - 1;
                 let head = load(text, place);
-                let mut may = self.long.may_have(key(head, KEY));
-                for (length, table) in &self.short {
-                    may |= table.may_have(key(head, *length));
-                }
+                let is_short = self.short_begins.may_have(letter(head, text[place]));
                 places[known % MOST] = place;
-                known += usize::from(may);
+                known += usize::from(is_short | self.begins.may_have(key(head, KEY)));
             }
             for place in places[..known].iter().copied() {
                 self.look_up(text, place, &mut report);
@@ -88,21 +108,39 @@ impl Glyphs {
     #[inline]
     fn look_up(&self, text: &[u8], place: usize, report: &mut impl FnMut(u32, usize)) {
         let head = load(text, place);
-        let short = self.short.iter().map(|(length, table)| (*length, table));
-        for (length, table) in short.chain([(KEY, &self.long)]) {
-            if !table.may_have(key(head, length)) {
-                continue;
+        if self.short_begins.may_have(letter(head, text[place])) {
+            for (length, table) in &self.short {
+                self.compare(table, key(head, *length), text, place, report);
             }
-            for entry in table.of(key(head, length)) {
-                let end = place + usize::from(entry.length);
-                let (number, literal) = &self.literals[entry.literal as usize];
-                // The first bytes are compared as if in lower case, so that has to be looked at again.
-                if (head ^ entry.head) & entry.mask == 0
-                    && let Some(there) = text.get(place..end)
-                    && there.eq_ignore_ascii_case(literal)
-                {
-                    report(*number, end);
-                }
+        }
+        if self.begins.may_have(key(head, KEY)) {
+            self.compare(&self.middle, key(head, KEY), text, place, report);
+            self.compare(&self.long, long_key(text, place), text, place, report);
+        }
+    }
+
+    #[inline]
+    fn compare(
+        &self,
+        table: &Table,
+        key: u64,
+        text: &[u8],
+        place: usize,
+        report: &mut impl FnMut(u32, usize),
+    ) {
+        if !table.may_have(key) {
+            return;
+        }
+        let head = load(text, place);
+        for entry in table.of(key) {
+            let end = place + usize::from(entry.length);
+            let (number, literal) = &self.literals[entry.literal as usize];
+            // The first bytes are compared as if in lower case, so that has to be looked at again.
+            if (head ^ entry.head) & entry.mask == 0
+                && let Some(there) = text.get(place..end)
+                && (there == &**literal || there.eq_ignore_ascii_case(literal))
+            {
+                report(*number, end);
             }
         }
     }
@@ -111,6 +149,18 @@ impl Glyphs {
 #[inline]
 fn key(head: u64, length: u32) -> u64 {
     head & first(length as usize)
+}
+
+/// The letter that `head` begins with, or the first three bytes of one of four. `lead` is its first byte as it stands.
+#[inline]
+fn letter(head: u64, lead: u8) -> u64 {
+    head & if lead >= 0xe0 { 0xff_ffff } else { 0xffff }
+}
+
+/// Of the first [`LONG`] bytes.
+#[inline]
+fn long_key(text: &[u8], at: usize) -> u64 {
+    load(text, at) ^ product(load(text, at + LONG - 8))
 }
 
 /// One bit for each of the 64 bytes from `at` on: whether a character outside ASCII begins there.

@@ -4,13 +4,18 @@
 /// A hash table that is asked often and seldom has an answer.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Two bits for each key that is there. Several hashes share a row.
+    filter: Filter,
+    /// Where the entries of a row begin; those of the next one follow. Several hashes share a row.
+    rows: Vec<u16>,
+    entries: Vec<Entry>,
+}
+
+/// A set of keys that may have more than it was given: two bits for each.
+#[derive(Debug)]
+pub(super) struct Filter {
     filled: Vec<u64>,
     /// How far a product is shifted to be a hash.
     shift: u32,
-    /// Where the entries of a row begin; those of the next one follow.
-    rows: Vec<u16>,
-    entries: Vec<Entry>,
 }
 
 /// A literal.
@@ -35,27 +40,65 @@ const ROW_BITS: u32 = 3;
 /// Sets the bit that tells lower from upper case. Digits have it already.
 const LOWER: u64 = 0x2020_2020_2020_2020;
 
+impl Filter {
+    /// Of so many keys, none of them added yet.
+    fn sized(keys: usize) -> Self {
+        let bits = (keys.next_power_of_two().ilog2() + SPARSE).max(8);
+        Self { filled: vec![0; (1 << bits) / 64], shift: 64 - bits }
+    }
+
+    pub(super) fn new(mut keys: Vec<u64>) -> Self {
+        keys.sort_unstable();
+        keys.dedup();
+        let mut filter = Self::sized(keys.len());
+        keys.into_iter().for_each(|key| filter.add(key));
+        filter
+    }
+
+    fn add(&mut self, key: u64) {
+        let (word, bits) = self.bits(key);
+        self.filled[word] |= bits;
+    }
+
+    #[inline]
+    fn hash(&self, key: u64) -> usize {
+        (product(key) >> self.shift) as usize
+    }
+
+    /// Which of the words of `filled` tells about a key, and its two bits there.
+    #[inline]
+    fn bits(&self, key: u64) -> (usize, u64) {
+        let product = product(key);
+        let hash = product >> self.shift;
+        ((hash / 64) as usize, 1 << (hash % 64) | 1 << (product >> (self.shift - 6) & 63))
+    }
+
+    /// Whether this key may be in it.
+    #[inline]
+    pub(super) fn may_have(&self, key: u64) -> bool {
+        let (word, bits) = self.bits(key);
+        self.filled[word] & bits == bits
+    }
+}
+
 impl Table {
     /// Of entries by their keys.
     ///
     /// # Errors
     /// If there are more than it can hold.
     pub(super) fn new(mut entries: Vec<(u64, Entry)>) -> Result<Self, String> {
-        let bits = (entries.len().next_power_of_two().ilog2() + SPARSE).max(8);
         let mut table = Self {
-            filled: vec![0; (1 << bits) / 64],
-            shift: 64 - bits,
-            rows: Vec::with_capacity((1 << (bits - ROW_BITS)) + 1),
+            filter: Filter::sized(entries.len()),
+            rows: Vec::new(),
             entries: Vec::with_capacity(entries.len()),
         };
         // The shorter first, so that what begins at one place is reported in the order of its ends.
-        entries.sort_by_key(|(key, entry)| (table.hash(*key) >> ROW_BITS, entry.length, entry.literal));
+        entries.sort_by_key(|(key, entry)| (table.row(*key), entry.length, entry.literal));
         let mut left = entries.into_iter().peekable();
-        for row in 0..1 << (bits - ROW_BITS) {
+        for row in 0..1 << (u64::BITS - table.filter.shift - ROW_BITS) {
             table.rows.push(place(table.entries.len())?);
-            while let Some((key, entry)) = left.next_if(|(key, _)| table.hash(*key) >> ROW_BITS == row) {
-                let (word, bits) = table.bits(key);
-                table.filled[word] |= bits;
+            while let Some((key, entry)) = left.next_if(|(key, _)| table.row(*key) == row) {
+                table.filter.add(key);
                 table.entries.push(entry);
             }
         }
@@ -63,38 +106,29 @@ impl Table {
         Ok(table)
     }
 
-    /// Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4), with 2^64 / golden ratio.
     #[inline]
-    pub(super) fn product(key: u64) -> u64 {
-        key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-
-    #[inline]
-    fn hash(&self, key: u64) -> usize {
-        (Self::product(key) >> self.shift) as usize
-    }
-
-    /// Which of the words of `filled` tells about a key, and its two bits there.
-    #[inline]
-    fn bits(&self, key: u64) -> (usize, u64) {
-        let product = Self::product(key);
-        let hash = product >> self.shift;
-        ((hash / 64) as usize, 1 << (hash % 64) | 1 << (product >> (self.shift - 6) & 63))
+    fn row(&self, key: u64) -> usize {
+        self.filter.hash(key) >> ROW_BITS
     }
 
     /// Whether an entry may have this key.
     #[inline]
     pub(super) fn may_have(&self, key: u64) -> bool {
-        let (word, bits) = self.bits(key);
-        self.filled[word] & bits == bits
+        self.filter.may_have(key)
     }
 
     /// The entries that may have this key, if [`Self::may_have`] says that some may.
     #[inline]
     pub(super) fn of(&self, key: u64) -> &[Entry] {
-        let row = self.hash(key) >> ROW_BITS;
+        let row = self.row(key);
         &self.entries[usize::from(self.rows[row])..usize::from(self.rows[row + 1])]
     }
+}
+
+/// Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4), with 2^64 / golden ratio.
+#[inline]
+pub(super) fn product(key: u64) -> u64 {
+    key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn place(entries: usize) -> Result<u16, String> {
