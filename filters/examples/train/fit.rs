@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     pub(crate) evidence_rate: f32,
     /// How many attacks of a language may count for each harmless text of it.
     pub(crate) language_cap: f32,
-    /// How much a text of our own counts beside one that somebody sent.
+    /// How much our own texts count together, beside those that somebody sent.
     pub(crate) own_share: f32,
     /// How much of a harmless text one of our own is, where the texts of a language are counted.
     pub(crate) own_harmless: f32,
@@ -67,7 +67,7 @@ impl Plan {
         least_texts: 3,
         language_cap: 0.5,
         evidence_rate: 0.0,
-        own_share: 0.07,
+        own_share: 1.0,
         own_harmless: 0.3,
         drawn: 40,
         seed: 1,
@@ -293,7 +293,8 @@ fn importance(corpus: &Corpus, plan: &Plan, used: &[usize]) -> Vec<f32> {
         }
     }
     let mut importance = vec![0.0; corpus.texts.len()];
-    let mut totals = [0.0_f32; 2];
+    // Of harmless texts and of attacks: of others, and our own.
+    let mut totals = [[0.0_f32; 2]; 2];
     for &n in used {
         let text = &corpus.texts[n];
         let share = match text.group {
@@ -305,15 +306,16 @@ fn importance(corpus: &Corpus, plan: &Plan, used: &[usize]) -> Vec<f32> {
             (Group::Attack, [attacks, harmless]) => (plan.language_cap * harmless / attacks).min(1.0),
             _ => share,
         };
-        let share = if text.is_own { share * plan.own_share } else { share };
         importance[n] = share * sizes[text.source].powf(plan.source_power - 1.0);
-        totals[usize::from(text.group == Group::Attack)] += importance[n];
+        totals[usize::from(text.group == Group::Attack)][usize::from(text.is_own)] += importance[n];
     }
     let attacks = used.iter().filter(|&&n| corpus.texts[n].group == Group::Attack).count() as f32;
     for &n in used {
         let is_attack = corpus.texts[n].group == Group::Attack;
         let mass = if is_attack { attacks } else { attacks * plan.harmless_share };
-        importance[n] *= mass / totals[usize::from(is_attack)];
+        let is_own = corpus.texts[n].is_own;
+        let share = if is_own { plan.own_share } else { 1.0 } / (1.0 + plan.own_share);
+        importance[n] *= share * mass / totals[usize::from(is_attack)][usize::from(is_own)];
     }
     importance
 }
