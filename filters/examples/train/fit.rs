@@ -67,9 +67,9 @@ impl Plan {
         least_texts: 3,
         language_cap: 0.5,
         evidence_rate: 0.0,
-        own_share: 1.0,
+        own_share: 2.0,
         own_harmless: 0.3,
-        drawn: 40,
+        drawn: 30,
         seed: 1,
     };
 
