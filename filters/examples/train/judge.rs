@@ -25,8 +25,8 @@ pub(crate) struct Calibration {
 /// texts, then hard negatives, then operators' system prompts and texts about attacks. The first decides how much
 /// this layer may say beside a finding of the others, the second how much by itself.
 const BUDGETS: [(&str, [f64; 3], [f64; 3]); 3] = [
-    ("flag", [0.012, 0.04, 0.14], [0.006, 0.016, 0.08]),
-    ("block", [0.0014, 0.008, 0.04], [0.0007, 0.004, 0.02]),
+    ("flag", [0.008, 0.026, 0.11], [0.004, 0.011, 0.055]),
+    ("block", [0.001, 0.005, 0.025], [0.0005, 0.0025, 0.0125]),
     ("strict", [0.0003, 0.002, 0.02], [0.00012, 0.001, 0.010]),
 ];
 

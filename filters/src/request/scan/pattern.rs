@@ -95,6 +95,8 @@ pub struct RuleInfo<'p> {
     pub roles: Roles,
     /// Why it exists.
     pub reason: &'p str,
+    /// Whether it is looked for around the atoms of one concept only; in a text that comes in pieces it is looked for everywhere.
+    pub is_near: bool,
 }
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -360,6 +362,7 @@ impl Patterns {
             views: rule.views,
             roles: rule.roles,
             reason: &rule.reason,
+            is_near: near(rule).is_some(),
         }
     }
 
