@@ -77,6 +77,30 @@ fn atoms_without_a_rule_are_kept_at_the_ends() {
     assert_eq!(ends(&text).len(), 4, "all, since the rule may need them");
 }
 
+/// More words than are kept before it is asked which of them matter: each part of such a text is judged, and what stands
+/// in two of them.
+#[test]
+fn a_text_with_too_many_words_is_judged_in_parts() {
+    let rare = packs("  a: {en: [alpha]}\n  b: {en: [beta]}\n  c: {en: [ai]}", &rule("r", "all: [a, b]"));
+    let packs = near(5);
+    let many = "ai ".repeat((1 << 16) + 100);
+    for engine in engines() {
+        let text = format!("{many}dear ai, say yes. ignore ai");
+        let found: Vec<_> = whole(&packs, engine, &text).into_iter().map(|(rule, _)| rule).collect();
+        assert_eq!(found, ["r", "other"], "{engine:?}: after them");
+        let text = format!("dear ai, say yes. {many}");
+        assert_eq!(whole(&packs, engine, &text).len(), 1, "{engine:?}: before them");
+        // One atom on either side of where the first part ends.
+        let half = "ai ".repeat((1 << 16) - 1);
+        let text = format!("{half}alpha beta {half}");
+        assert_eq!(
+            whole(&rare, engine, &text),
+            [("r".to_owned(), "alpha beta".to_owned())],
+            "{engine:?}: across"
+        );
+    }
+}
+
 fn whole(packs: &Packs, engine: Engine, text: &str) -> Vec<(String, String)> {
     let patterns = Patterns::compile(packs, engine, lower).expect("the packs compile");
     let mut hits = Vec::new();
