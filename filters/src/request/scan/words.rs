@@ -40,6 +40,8 @@ struct Tables {
     stems: Table,
     /// Lengths below [`KEY`] of literals that longer words may begin with: those are looked up by them as well.
     short: Vec<u32>,
+    /// Whether a longer word may begin with one of those, by its first three letters.
+    short_begins: Box<[u64; SHORT_WORDS]>,
 }
 
 /// A set of pairs of words that follow each other, by their first letters: it may have more than it was given.
@@ -92,11 +94,14 @@ const PAIR: u8 = 8;
 /// Words that begin in a block of 64 bytes, at most.
 const MOST_WORDS: usize = 32;
 
+/// One bit for each beginning of three letters, of which five bits each are looked at.
+const SHORT_WORDS: usize = (1 << 15) / 64;
+
 /// Bytes of a stem that are hashed.
 const KEY: u32 = 4;
 
-/// Size of the set of pairs: 16 KiB, of which ten thousand phrases fill an eighth.
-const PAIR_WORDS: usize = 1 << 11;
+/// Size of the set of pairs: 64 KiB, of which some eighty thousand phrases fill a quarter.
+const PAIR_WORDS: usize = 1 << 13;
 
 /// The longest word that is told from others by its length.
 const LONGEST_WHOLE: usize = 60;
@@ -145,6 +150,7 @@ impl Tables {
         let mut whole = Vec::new();
         let mut stems = Vec::new();
         let mut short = Vec::new();
+        let mut short_begins = Box::new([0; SHORT_WORDS]);
         for ((literal, bytes), open) in literals {
             let letters = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
             let number = |length: usize| u16::try_from(length).map_err(|error| error.to_string());
@@ -158,11 +164,22 @@ impl Tables {
             }
             let key = u32::from(run).min(KEY);
             stems.push((stem_key(head, key), Entry { letters: key as u16, ..entry }));
-            if run == length && key < KEY && !short.contains(&key) {
-                short.push(key);
+            if *open && run == length && key < KEY {
+                if !short.contains(&key) {
+                    short.push(key);
+                }
+                let begins = beginning(head, key);
+                // Those with this letter and another one after it, and whatever stands after that.
+                for more in (1..1_u32 << (5 * (3 - key))).filter(|more| more % 32 != 0) {
+                    let place = begins | (more as usize) << (5 * key);
+                    short_begins[place / 64] |= 1 << (place % 64);
+                }
+                if key == 3 {
+                    short_begins[begins / 64] |= 1 << (begins % 64);
+                }
             }
         }
-        Ok(Self { whole: Table::new(whole)?, stems: Table::new(stems)?, short })
+        Ok(Self { whole: Table::new(whole)?, stems: Table::new(stems)?, short, short_begins })
     }
 
     /// What may be known of a word: [`WHOLE`], [`STEM`] and [`SHORT`].
@@ -171,11 +188,9 @@ impl Tables {
         let Word { letters, head, .. } = word;
         let whole = u8::from(self.whole.may_have(whole_key(head, letters)));
         let stem = u8::from(self.stems.may_have(stem_key(head, letters.min(KEY))));
-        let mut short = false;
-        for key in &self.short {
-            short |= (letters > *key) & self.stems.may_have(stem_key(head, *key));
-        }
-        whole * WHOLE + stem * STEM + u8::from(short) * SHORT
+        let begins = beginning(head, letters.min(3));
+        let short = (self.short_begins[begins / 64] >> (begins % 64) & 1) as u8;
+        whole * WHOLE + stem * STEM + short * SHORT
     }
 
     /// Looks up one word of which that much is known: `row` gets what may be there, and for how many letters.
@@ -376,6 +391,13 @@ fn whole_key(head: u64, length: u32) -> u64 {
 #[inline]
 fn stem_key(head: u64, key: u32) -> u64 {
     head & u64::from(u32::MAX >> (8 * (KEY - key)))
+}
+
+/// The first few letters, up to three, five bits of each: enough to tell those of a word in lower case.
+#[inline]
+fn beginning(head: u64, letters: u32) -> usize {
+    let head = head & first(letters as usize);
+    (head & 31 | head >> 3 & 31 << 5 | head >> 6 & 31 << 10) as usize
 }
 
 /// One bit for each of the 64 bytes from `at` on: whether it is an ASCII letter or digit.

@@ -243,8 +243,8 @@ impl Lexicon {
     }
 }
 
-/// Size of the filter of pairs: 16 KiB, of which some ten thousand phrases fill a tenth.
-const PAIR_BITS: u32 = 17;
+/// Size of the filter of pairs: 64 KiB, of which some eighty thousand phrases fill a seventh.
+const PAIR_BITS: u32 = 19;
 
 /// Multiplicative hashing, as in the word table.
 #[inline]
