@@ -49,10 +49,43 @@ pub(crate) fn read(corpus: &mut Corpus, directory: &Path, each: usize) -> Result
                     nth << 40 ^ number << 16 ^ name.bytes().fold(7, |hash, byte| hash * 31 + u64::from(byte));
                 let drawn = draw(line, &lists, &mut Random(seed), DEEPEST);
                 corpus.add(&drawn, &source, group, &heading, language, true);
+                // A disguise by itself is no attack: the views undo it, and what is in it is judged.
+                if side == "harmless" && nth % DISGUISED == number % DISGUISED {
+                    let disguised = disguise(&drawn, number / DISGUISED);
+                    corpus.add(&disguised, "benign:own disguised", group, "disguised", language, true);
+                }
             }
         }
     }
     Ok(())
+}
+
+/// One harmless text of so many is there in a disguise too.
+const DISGUISED: u64 = 15;
+
+/// Letters set apart by spaces or by dots, or some of them written as digits.
+fn disguise(text: &str, kind: u64) -> String {
+    let apart = |with: char| {
+        let mut out = String::new();
+        for letter in text.chars() {
+            out.extend([letter, with]);
+        }
+        out
+    };
+    let as_digit = |letter: char| match letter {
+        'a' | 'A' => '4',
+        'e' | 'E' => '3',
+        'i' | 'I' => '1',
+        'o' | 'O' => '0',
+        's' | 'S' => '5',
+        't' | 'T' => '7',
+        other => other,
+    };
+    match kind % 3 {
+        0 => apart(' '),
+        1 => apart('.'),
+        _ => text.chars().map(as_digit).collect(),
+    }
 }
 
 /// One text of a template.
