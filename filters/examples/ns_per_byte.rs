@@ -113,7 +113,7 @@ fn measure(patterns: &Patterns, text: &str, length: usize) {
             for piece in &pieces {
                 hits.clear();
                 let views = if piece.is_ascii() { Views::ASCII } else { Views::only(View::Normalised) };
-                let subject = Subject { views, role: Role::User, has_borders: true };
+                let subject = Subject { views, role: Role::User, has_borders: true, is_joined: false };
                 patterns.scan(piece, subject, &mut scratch, &mut hits);
                 fired += hits.len();
             }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tollgate_filters::json::{JsonError, Kind, Reader};
 use tollgate_filters::request::scan::inspect::{Inspection, Terms, Verdict};
-use tollgate_filters::request::scan::policy::Action;
+use tollgate_filters::request::scan::policy::{Action, Mode};
 use tollgate_filters::request::scan::scanner::{Scanner, Scratch};
 use tollgate_filters::request::scan::{Category, Role};
 
@@ -190,9 +190,11 @@ impl<'l> Lines<'l> {
 
     fn inspect(&mut self, line: &Line<'_>) -> Verdict {
         self.now += Duration::from_secs(1);
+        // A text by itself has nothing to be read together with.
+        let is_alone = line.conversation.is_none() && line.texts.len() == 1;
         let terms = Terms {
             policy: &self.settings.policy,
-            behaviour: self.settings.behaviour.mode,
+            behaviour: if is_alone { Mode::Off } else { self.settings.behaviour.mode },
             history: scan_settings(&self.settings.behaviour),
             today: today(),
             owner: 0,

@@ -41,13 +41,13 @@ impl Whole {
     /// that was seen before is judged as it was the first time.
     pub(crate) fn check(&mut self, data: &[u8]) {
         let text = String::from_utf8_lossy(data);
-        let first = self.fast.scan_for(1, &text, Role::User, &mut self.scratch);
+        let first = self.fast.scan_for(1, &text, Role::User, true, &mut self.scratch);
         let (findings, learned) = (first.findings.to_vec(), first.learned);
         for finding in &findings {
             assert!(text.get(finding.span.clone()).is_some(), "{finding:?} in {text:?}");
         }
         assert!((0.0..=1.0).contains(&learned));
-        let again = self.fast.scan_for(1, &text, Role::User, &mut self.scratch);
+        let again = self.fast.scan_for(1, &text, Role::User, true, &mut self.scratch);
         assert_eq!((again.findings, again.learned), (&findings[..], learned), "{text:?}");
         if text.len() <= COMPARED {
             let other = self.slow.scan(&text, Role::User, &mut self.slow_scratch);

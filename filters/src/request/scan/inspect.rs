@@ -101,7 +101,8 @@ impl<'i> Inspection<'i> {
         let number = self.count;
         self.count += 1;
         let Terms { policy, today, .. } = self.terms;
-        let scanned = self.scanner.scan_for(self.terms.owner, text, role, self.scratch);
+        let is_joined = role == Role::User && self.terms.behaviour > Mode::Off;
+        let scanned = self.scanner.scan_for(self.terms.owner, text, role, is_joined, self.scratch);
         let judgement = policy.judge(role, scanned.findings, scanned.learned, today);
         self.verdict.is_exempt |= judgement.is_exempt;
         let learned = (scanned.learned, scanned.learned_span.clone());
@@ -109,7 +110,7 @@ impl<'i> Inspection<'i> {
             let findings = counting(policy, today, scanned.findings, learned.clone());
             self.verdict = verdict(number, &judgement, findings, self.verdict.is_exempt);
         }
-        if role == Role::User && self.terms.behaviour > Mode::Off {
+        if is_joined {
             let turn = Turn {
                 number,
                 text: scanned.normalised.to_owned(),

@@ -286,7 +286,8 @@ impl Patterns {
         self.proximity.choose(workspace, subject);
         self.nearby.concepts().for_each(|concept| workspace.need(concept));
         let from_end = (text.len() as u32).saturating_sub(EDGE);
-        self.look(workspace, nearby, window, |end| end <= EDGE || end >= from_end, subject, hits);
+        let is_end = |end| subject.is_joined && (end <= EDGE || end >= from_end);
+        self.look(workspace, nearby, window, is_end, subject, hits);
         self.proximity.settle(workspace, u32::MAX, subject, hits);
         let direct = pattern_ends.len() - self.nearby.concepts().count();
         // As with the engine's: where words stand together that were apart, only atoms are looked for.

@@ -79,12 +79,12 @@ impl Recent {
     }
 
     /// By what a text is known again; `None` if it is not to be kept.
-    pub(super) fn name(&self, text: &str, role: Role, owner: u64) -> Option<Name> {
+    pub(super) fn name(&self, text: &str, role: Role, owner: u64, is_joined: bool) -> Option<Name> {
         if self.sets.is_empty() || text.len() < SHORTEST {
             return None;
         }
         let [a, b, c, d] = *KEY;
-        let mut hasher = HighwayHasher::new(Key([a ^ owner, b ^ role as u64, c, d]));
+        let mut hasher = HighwayHasher::new(Key([a ^ owner, b ^ role as u64, c ^ u64::from(is_joined), d]));
         hasher.append(text.as_bytes());
         Some(hasher.finalize128())
     }
@@ -137,12 +137,12 @@ mod tests {
     }
 
     fn keep(recent: &mut Recent, text: &str, learned: f32) {
-        let name = recent.name(text, Role::User, 7).expect("long enough");
+        let name = recent.name(text, Role::User, 7, false).expect("long enough");
         recent.keep(name, &[], &[], (learned, 0..1));
     }
 
     fn learned(recent: &mut Recent, text: &str, role: Role, owner: u64) -> Option<f32> {
-        let name = recent.name(text, role, owner)?;
+        let name = recent.name(text, role, owner, false)?;
         recent.get(name).map(|outcome| outcome.learned)
     }
 
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_without_room_or_of_short_texts() {
-        assert_eq!(recent(0).name(&"a".repeat(100), Role::User, 7), None);
-        assert_eq!(recent(64).name("short", Role::User, 7), None);
+        assert_eq!(recent(0).name(&"a".repeat(100), Role::User, 7, false), None);
+        assert_eq!(recent(64).name("short", Role::User, 7, false), None);
     }
 }

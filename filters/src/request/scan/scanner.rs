@@ -71,7 +71,7 @@ pub struct Scanned<'s> {
     pub learned: f32,
     /// The words that the learned layer went by.
     pub learned_span: Range<usize>,
-    /// Rule words in the normalised text.
+    /// Rule words in the normalised text, at its ends all of them, if it is to be read together with others.
     pub events: &'s [Event],
     /// The normalised text.
     pub normalised: &'s str,
@@ -127,16 +127,26 @@ impl Scanner {
         }
     }
 
-    /// Looks at one text, or remembers what was seen in it when `owner` sent it before.
+    /// Looks at one text, or remembers what was seen in it when `owner` sent it before. `is_joined` says that it is to be read
+    /// together with others.
     ///
     /// # Cost
-    /// As [`Scanner::scan`] and a hash of the text, or that hash and what it takes to normalise it.
-    pub fn scan_for<'s>(&self, owner: u64, text: &str, role: Role, scratch: &'s mut Scratch) -> Scanned<'s> {
+    /// As [`Scanner::scan`] and a hash of the text, or that hash and what it takes to normalise it. To be read together with
+    /// others costs a close look at some hundred bytes at each end.
+    pub fn scan_for<'s>(
+        &self,
+        owner: u64,
+        text: &str,
+        role: Role,
+        is_joined: bool,
+        scratch: &'s mut Scratch,
+    ) -> Scanned<'s> {
         scratch.counts.0 += 1;
         let recent = scratch.recent.of(self.number);
-        let Some(name) = recent.name(text, role, owner) else { return self.scan(text, role, scratch) };
+        let name = recent.name(text, role, owner, is_joined);
+        let Some(name) = name else { return self.read(text, role, is_joined, scratch) };
         if recent.get(name).is_none() {
-            let Scanned { learned, learned_span, .. } = self.scan(text, role, scratch);
+            let Scanned { learned, learned_span, .. } = self.read(text, role, is_joined, scratch);
             let Scratch { findings, events, normalised, recent, .. } = scratch;
             recent.keep(name, findings, events, (learned, learned_span.clone()));
             return Scanned { findings, learned, learned_span, events, normalised };
@@ -155,11 +165,15 @@ impl Scanner {
         }
     }
 
-    /// Looks at one text.
+    /// Looks at one text by itself.
     ///
     /// # Cost
     /// Linear in the text. Nothing is allocated for ordinary ASCII text once the scratch has seen some.
     pub fn scan<'s>(&self, text: &str, role: Role, scratch: &'s mut Scratch) -> Scanned<'s> {
+        self.read(text, role, false, scratch)
+    }
+
+    fn read<'s>(&self, text: &str, role: Role, is_joined: bool, scratch: &'s mut Scratch) -> Scanned<'s> {
         let Scratch { views, patterns, hits, hidden, findings, events, normalised, .. } = scratch;
         findings.clear();
         events.clear();
@@ -173,10 +187,13 @@ impl Scanner {
         }
         let mut learned = Opinion::default();
         for (number, reading) in views.iter().enumerate() {
-            look.reading(&reading);
-            if number == 0 {
-                // The main reading: what is read together with other prompts, and told apart from them.
-                events.extend_from_slice(look.patterns.events());
+            // The main reading: what is read together with other prompts, and told apart from them.
+            let is_main = number == 0;
+            look.reading(&reading, is_joined && is_main);
+            if is_main {
+                if is_joined {
+                    events.extend_from_slice(look.patterns.events());
+                }
                 normalised.push_str(reading.text);
             }
         }
@@ -269,14 +286,15 @@ impl Look<'_> {
         }
     }
 
-    fn reading(&mut self, reading: &Reading<'_>) {
+    fn reading(&mut self, reading: &Reading<'_>, is_joined: bool) {
         self.hits.clear();
         let views = match reading.view {
             // An ASCII text is its own normalised form: it is read as both at once.
             View::Raw | View::Normalised if reading.is_original() => ViewSet::ASCII,
             view => ViewSet::only(view),
         };
-        let subject = Subject { views, role: self.role, has_borders: !reading.has_lost_borders };
+        let has_borders = !reading.has_lost_borders;
+        let subject = Subject { views, role: self.role, has_borders, is_joined };
         self.scanner.patterns.scan(reading.text, subject, self.patterns, self.hits);
         let is_dug_out = is_disguise(reading);
         for hit in self.hits.drain(..) {

@@ -72,7 +72,8 @@ pub(super) struct Channel {
 
 impl Channel {
     pub(super) fn new(id: u64, group: u64, search: &Search) -> Self {
-        let subject = Subject { views: Views::ASCII, role: Role::Output, has_borders: true };
+        let subject =
+            Subject { views: Views::ASCII, role: Role::Output, has_borders: true, is_joined: false };
         let patterns = search.has_rules.then(|| search.plan.scanner.patterns.open(subject));
         Self {
             id,

@@ -19,7 +19,12 @@ impl Patterns {
                 let text =
                     if raw_only { Cow::Borrowed(example.text.as_str()) } else { normalise(&example.text) };
                 hits.clear();
-                let subject = Subject { views: rule.views, role: rule.roles.first(), has_borders: true };
+                let subject = Subject {
+                    views: rule.views,
+                    role: rule.roles.first(),
+                    has_borders: true,
+                    is_joined: false,
+                };
                 match self.mode {
                     Mode::Block => self.scan(&text, subject, &mut scratch, &mut hits),
                     Mode::Stream => {

@@ -28,13 +28,15 @@ pub struct Subject {
     pub role: Role,
     /// Whether words are set apart in it; see [`crate::request::scan::view::Reading::has_lost_borders`].
     pub has_borders: bool,
+    /// Whether it will be read together with other texts, so that all atoms at its ends are wanted.
+    pub is_joined: bool,
 }
 
 impl Subject {
     /// One view of a text of this role.
     #[must_use]
     pub fn new(view: View, role: Role) -> Self {
-        Self { views: Views::only(view), role, has_borders: true }
+        Self { views: Views::only(view), role, has_borders: true, is_joined: false }
     }
 }
 

@@ -9,7 +9,7 @@ const MAX_EVENTS: usize = 1 << 14;
 /// Literals kept before it is asked which of them can matter; of a longer text all do.
 const MAX_POSSIBLE: usize = 1 << 16;
 
-/// Atoms that end this near to an end of a text are told whether they matter or not: texts are read together.
+/// Atoms that end this near to an end of a text that is read together with others are told whether they matter or not.
 pub const EDGE: u32 = 240;
 
 /// The bit of an `unless` concept in [`Workspace::colours`]; those below it are the concepts of the rule.

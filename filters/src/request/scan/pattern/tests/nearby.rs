@@ -59,22 +59,25 @@ fn a_gap_beside_a_pattern_needs_a_concept() {
     assert_eq!(faults("pattern: abc, near: c, gap: 4000"), ["expected 1 to 400 characters, found 4000"]);
 }
 
-/// Atoms of no use are told only near the ends of a text, where other texts may follow or have gone before.
+/// Atoms of no use are told only near the ends of a text, and only where other texts may follow or have gone before.
 #[test]
 fn atoms_without_a_rule_are_kept_at_the_ends() {
     let packs = packs("  a: {en: [alpha]}\n  b: {en: [beta]}", &rule("r", "all: [a, b]"));
     let patterns = Patterns::compile(&packs, Engine::default(), lower).expect("the packs compile");
     let mut scratch = patterns.scratch();
     let pad = " x".repeat(EDGE as usize);
-    let subject = Subject::new(View::Normalised, Role::User);
-    let mut ends = |text: &str| {
+    let alone = Subject::new(View::Normalised, Role::User);
+    let joined = Subject { is_joined: true, ..alone };
+    let mut ends = |text: &str, subject| {
         patterns.scan(text, subject, &mut scratch, &mut Vec::new());
         scratch.events().iter().map(|event| event.end as usize).collect::<Vec<_>>()
     };
     let text = format!("alpha{pad} alpha{pad} alpha");
-    assert_eq!(ends(&text), [5, text.len()]);
+    assert_eq!(ends(&text, joined), [5, text.len()]);
+    assert_eq!(ends(&text, alone).len(), 0);
     let text = format!("alpha{pad} alpha beta{pad} alpha");
-    assert_eq!(ends(&text).len(), 4, "all, since the rule may need them");
+    assert_eq!(ends(&text, joined).len(), 4, "all, since the rule may need them");
+    assert_eq!(ends(&text, alone).len(), 4);
 }
 
 /// More words than are kept before it is asked which of them matter: each part of such a text is judged, and what stands
