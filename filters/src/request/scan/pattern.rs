@@ -285,8 +285,10 @@ impl Patterns {
         // Few literals can matter: for most rules something is missing, wherever it would have to stand.
         self.proximity.choose(workspace, subject);
         self.nearby.concepts().for_each(|concept| workspace.need(concept));
-        let from_end = (text.len() as u32).saturating_sub(EDGE);
-        let is_end = |end| subject.is_joined && (end <= EDGE || end >= from_end);
+        // Letters outside ASCII take up to three bytes, and rules count letters.
+        let edge = if text.is_ascii() { EDGE / 2 } else { EDGE };
+        let from_end = (text.len() as u32).saturating_sub(edge);
+        let is_end = |end| subject.is_joined && (end <= edge || end >= from_end);
         self.look(workspace, nearby, window, is_end, subject, hits);
         self.proximity.settle(workspace, u32::MAX, subject, hits);
         let direct = pattern_ends.len() - self.nearby.concepts().count();
