@@ -17,7 +17,7 @@ use wide::i8x16;
 use super::matcher::MAX_LITERAL;
 use super::pattern::Beside;
 pub(crate) use glyphs::Glyphs;
-use table::{Entry, Table, first, load, product};
+use table::{Entry, Strings, Table, first, load, product};
 
 /// Literals that begin words, in a form to be looked up.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Words {
     paired: Tables,
     /// The pairs of neighbours in which they do.
     pairs: Pairs,
-    literals: Vec<Box<[u8]>>,
+    literals: Strings,
 }
 
 /// Literals by the words that they begin.
@@ -124,7 +124,7 @@ impl Words {
             alone: Tables::new(of(false).map(|(literal, _)| literal))?,
             paired: Tables::new(of(true).map(|(literal, _)| literal))?,
             pairs,
-            literals: literals.to_vec(),
+            literals: Strings::new(literals.iter().map(|literal| &**literal))?,
         })
     }
 }
@@ -252,7 +252,7 @@ impl Words {
 
     /// Where a literal ends that is there after all, or that it is not; `None` if that still cannot be told.
     pub(crate) fn finish(&self, cut: Unfinished, text: &[u8], is_final: bool) -> Option<Option<usize>> {
-        let literal = &self.literals[cut.literal as usize];
+        let literal = self.literals.get(cut.literal as usize);
         let rest = &text[cut.start..];
         let there = rest.len().min(literal.len());
         match rest[..there].eq_ignore_ascii_case(&literal[..there]) {
@@ -371,7 +371,7 @@ impl Words {
                 continue;
             }
             match text.get(at..end) {
-                Some(there) if there.eq_ignore_ascii_case(&self.literals[entry.literal as usize]) => {
+                Some(there) if there.eq_ignore_ascii_case(self.literals.get(entry.literal as usize)) => {
                     report(entry.literal, end);
                 }
                 Some(_) => {}

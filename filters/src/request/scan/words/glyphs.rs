@@ -6,7 +6,7 @@
 
 use wide::i8x16;
 
-use super::table::{Entry, Filter, Table, first, load, product};
+use super::table::{Entry, Filter, Strings, Table, first, load, product};
 
 /// Literals that begin with a letter outside ASCII.
 #[derive(Debug)]
@@ -21,8 +21,9 @@ pub(crate) struct Glyphs {
     short_begins: Filter,
     /// Those by all of their bytes, for each length that there is.
     short: Vec<(u32, Table)>,
-    /// Each with its number.
-    literals: Vec<(u32, Box<[u8]>)>,
+    literals: Strings,
+    /// The number of each.
+    numbers: Vec<u32>,
 }
 
 /// Bytes of a literal that are asked for first: two characters of three bytes, or three of two.
@@ -79,7 +80,8 @@ impl Glyphs {
             middle: Table::new(middle)?,
             short_begins: Filter::new(short_begins),
             short: short.collect::<Result<_, String>>()?,
-            literals,
+            numbers: literals.iter().map(|(number, _)| *number).collect(),
+            literals: Strings::new(literals.iter().map(|(_, literal)| &**literal))?,
         })
     }
 
@@ -134,13 +136,13 @@ impl Glyphs {
         let head = load(text, place);
         for entry in table.of(key) {
             let end = place + usize::from(entry.length);
-            let (number, literal) = &self.literals[entry.literal as usize];
+            let literal = self.literals.get(entry.literal as usize);
             // The first bytes are compared as if in lower case, so that has to be looked at again.
             if (head ^ entry.head) & entry.mask == 0
                 && let Some(there) = text.get(place..end)
-                && (there == &**literal || there.eq_ignore_ascii_case(literal))
+                && (there == literal || there.eq_ignore_ascii_case(literal))
             {
-                report(*number, end);
+                report(self.numbers[entry.literal as usize], end);
             }
         }
     }

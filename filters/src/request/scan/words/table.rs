@@ -18,6 +18,35 @@ pub(super) struct Filter {
     shift: u32,
 }
 
+/// Literals one behind the other: those that begin alike are near each other, and comparing one takes one step less through
+/// memory.
+#[derive(Debug, Default)]
+pub(super) struct Strings {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<u32>,
+}
+
+impl Strings {
+    /// # Errors
+    /// If there are more bytes than are counted.
+    pub(super) fn new<'l>(literals: impl Iterator<Item = &'l [u8]>) -> Result<Self, String> {
+        let mut made = Self::default();
+        for literal in literals {
+            made.bytes.extend_from_slice(literal);
+            made.ends.push(u32::try_from(made.bytes.len()).map_err(|error| error.to_string())?);
+        }
+        Ok(made)
+    }
+
+    /// The one of that number.
+    #[inline]
+    pub(super) fn get(&self, number: usize) -> &[u8] {
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start as usize..self.ends[number] as usize]
+    }
+}
+
 /// A literal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
