@@ -69,7 +69,7 @@ impl Plan {
         evidence_rate: 0.0,
         own_share: 2.0,
         own_harmless: 0.3,
-        drawn: 30,
+        drawn: 20,
         seed: 1,
     };
 
