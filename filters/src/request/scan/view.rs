@@ -36,7 +36,7 @@ use self::trace::{Steps, on_boundaries};
 use super::View;
 use super::decode::{self, Budget, Encoding, Piece};
 
-/// Bytes before and after what a fold has changed that are read with it: more than a rule reaches.
+/// Letters before and after what a fold has changed that are read with it: more than a rule reaches.
 const MARGIN: usize = 600;
 /// Bytes more in which a place between two words is looked for.
 const TO_BORDER: usize = 200;
@@ -414,17 +414,17 @@ fn origin_of_piece(
 
 /// The part of a folded text that is to be read: what differs from the text that it was made of, and what stands around that.
 fn changed(before: &str, folded: &str) -> Range<usize> {
-    let alike = |pairs: &mut dyn Iterator<Item = (&u8, &u8)>| {
-        pairs.take_while(|(one, other)| one.eq_ignore_ascii_case(other)).count()
-    };
+    let is_alike = |(one, other): &(&u8, &u8)| one.eq_ignore_ascii_case(other);
     let (one, other) = (before.as_bytes(), folded.as_bytes());
-    let first = alike(&mut one.iter().zip(other));
-    let last = alike(&mut one[first..].iter().rev().zip(other[first..].iter().rev()));
+    let first = one.iter().zip(other).take_while(is_alike).count();
+    let last = one[first..].iter().rev().zip(other[first..].iter().rev()).take_while(is_alike).count();
     let is_border = |byte: &u8| byte.is_ascii_whitespace();
-    let start = first.saturating_sub(MARGIN);
+    // Letters outside ASCII take up to three bytes.
+    let margin = if folded.is_ascii() { MARGIN } else { 3 * MARGIN };
+    let start = first.saturating_sub(margin);
     let from = start.saturating_sub(TO_BORDER);
     let start = other[from..start].iter().rposition(is_border).map_or(from, |at| from + at);
-    let end = (other.len() - last + MARGIN).min(other.len());
+    let end = (other.len() - last + margin).min(other.len());
     let to = (end + TO_BORDER).min(other.len());
     let end = other[end..to].iter().position(is_border).map_or(to, |at| end + at);
     on_boundaries(folded, start..end)

@@ -9,7 +9,8 @@ const MAX_EVENTS: usize = 1 << 14;
 /// Literals kept before it is asked which of them can matter; of a longer text all do.
 const MAX_POSSIBLE: usize = 1 << 16;
 
-/// Atoms that end this near to an end of a text that is read together with others are told whether they matter or not.
+/// Atoms that end this near to an end of a text that is read together with others are told whether they matter or not; half as
+/// near where a letter is one byte.
 pub const EDGE: u32 = 240;
 
 /// The bit of an `unless` concept in [`Workspace::colours`]; those below it are the concepts of the rule.
