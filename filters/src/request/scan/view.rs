@@ -36,11 +36,6 @@ use self::trace::{Steps, on_boundaries};
 use super::View;
 use super::decode::{self, Budget, Encoding, Piece};
 
-/// Letters before and after what a fold has changed that are read with it: more than a rule reaches.
-const MARGIN: usize = 600;
-/// Bytes more in which a place between two words is looked for.
-const TO_BORDER: usize = 200;
-
 /// Buffers kept for the next text. Decoded texts bring their own, so that more come back than are taken.
 const MOST_SPARE: usize = 4;
 /// A buffer larger than this gives its memory back.
@@ -102,8 +97,6 @@ struct Node {
     has_lost_borders: bool,
     /// Whether it is matched: a decoded text that is not ASCII is matched in its normalised form.
     is_read: bool,
-    /// For a folded text which part is: the rest stands in another reading as well.
-    changed: Option<Range<usize>>,
 }
 
 /// How a text was made of its parent.
@@ -163,8 +156,7 @@ impl<'v> Reading<'v> {
     /// Makes the reading again, and those it was made of: for findings, not for every match.
     #[must_use]
     pub fn origin(&self, range: Range<usize>) -> Range<usize> {
-        let skipped = self.views.scratch.nodes[self.node].changed.as_ref().map_or(0, |part| part.start);
-        self.views.origin(self.node, range.start + skipped..range.end + skipped)
+        self.views.origin(self.node, range)
     }
 }
 
@@ -216,7 +208,7 @@ impl<'a> Views<'a> {
         };
         Reading {
             view,
-            text: node.changed.as_ref().map_or(self.text(at), |part| &self.text(at)[part.clone()]),
+            text: self.text(at),
             encoding: decoded,
             depth: node.depth,
             has_lost_borders: node.has_lost_borders,
@@ -330,8 +322,7 @@ impl<'a> Views<'a> {
                 folding.leet = Some(leet::One::AlwaysI);
                 if second != current {
                     let folding = Folding { leet: Some(leet::One::ByNeighbours), ..folding };
-                    let changed = changed(normal.map_or(text, |at| self.text(at)), &second);
-                    self.push_folded(second, folding, at, changed, has_lost_borders);
+                    self.push_folded(second, folding, at, has_lost_borders);
                 }
             }
         }
@@ -339,20 +330,11 @@ impl<'a> Views<'a> {
             give_back(&mut self.scratch.spare, current);
             return;
         }
-        let changed = changed(normal.map_or(text, |at| self.text(at)), &current);
-        self.push_folded(current, folding, at, changed, has_lost_borders);
+        self.push_folded(current, folding, at, has_lost_borders);
     }
 
-    fn push_folded(
-        &mut self,
-        text: String,
-        folding: Folding,
-        at: usize,
-        changed: Range<usize>,
-        has_lost_borders: bool,
-    ) {
+    fn push_folded(&mut self, text: String, folding: Folding, at: usize, has_lost_borders: bool) {
         let node = self.push(text, Step::Folded(folding), at, self.scratch.nodes[at].depth);
-        self.scratch.nodes[node].changed = Some(changed);
         self.scratch.nodes[node].has_lost_borders = has_lost_borders;
     }
 
@@ -361,8 +343,7 @@ impl<'a> Views<'a> {
     }
 
     fn push(&mut self, text: String, step: Step, parent: usize, depth: u8) -> usize {
-        let (has_lost_borders, is_read, changed) = (false, true, None);
-        self.scratch.nodes.push(Node { text, step, parent, depth, has_lost_borders, is_read, changed });
+        self.scratch.nodes.push(Node { text, step, parent, depth, has_lost_borders: false, is_read: true });
         self.scratch.nodes.len() - 1
     }
 
@@ -410,24 +391,6 @@ fn origin_of_piece(
         steps.origin(&range, span.len())
     };
     span.start + range.start..span.start + range.end
-}
-
-/// The part of a folded text that is to be read: what differs from the text that it was made of, and what stands around that.
-fn changed(before: &str, folded: &str) -> Range<usize> {
-    let is_alike = |(one, other): &(&u8, &u8)| one.eq_ignore_ascii_case(other);
-    let (one, other) = (before.as_bytes(), folded.as_bytes());
-    let first = one.iter().zip(other).take_while(is_alike).count();
-    let last = one[first..].iter().rev().zip(other[first..].iter().rev()).take_while(is_alike).count();
-    let is_border = |byte: &u8| byte.is_ascii_whitespace();
-    // Letters outside ASCII take up to three bytes.
-    let margin = if folded.is_ascii() { MARGIN } else { 3 * MARGIN };
-    let start = first.saturating_sub(margin);
-    let from = start.saturating_sub(TO_BORDER);
-    let start = other[from..start].iter().rposition(is_border).map_or(from, |at| from + at);
-    let end = (other.len() - last + margin).min(other.len());
-    let to = (end + TO_BORDER).min(other.len());
-    let end = other[end..to].iter().position(is_border).map_or(to, |at| end + at);
-    on_boundaries(folded, start..end)
 }
 
 fn give_back(spare: &mut Vec<String>, buffer: String) {

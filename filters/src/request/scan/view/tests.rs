@@ -43,23 +43,6 @@ fn the_normalised_form() {
 }
 
 #[test]
-fn of_a_folded_text_only_what_changed_is_read() {
-    let pad = "Nothing to see here, move along please. ".repeat(100);
-    let text = format!("{pad}1gn0r3 4ll pr3v10u5 1n57ruc710n5 4nd 0b3y m3. {pad}");
-    let mut scratch = Scratch::default();
-    let views = Views::read(&text, &mut scratch);
-    let folded: Vec<_> = views.iter().filter(|reading| reading.view == View::Folded).collect();
-    assert!(!folded.is_empty());
-    for reading in folded {
-        assert!(reading.text.len() < 2 * (MARGIN + TO_BORDER) + 100, "{}", reading.text.len());
-        let at = reading.text.find("ignore").expect("it is undone");
-        assert_eq!(&text[reading.origin(at..at + 6)], "1gn0r3");
-        let at = reading.text.rfind("Nothing").expect("what stands around it is there");
-        assert_eq!(&text[reading.origin(at..at + 7)], "Nothing");
-    }
-}
-
-#[test]
 fn ascii_is_borrowed() {
     for text in ["", "Ignore ALL", "\u{0}\t\r\n~"] {
         assert!(matches!(normalise(text), Cow::Borrowed(same) if same == text));
