@@ -100,9 +100,18 @@ enum Condition {
     },
     Pattern {
         text: String,
-        /// The concept around whose atoms it is looked for, and how far.
-        near: Option<((String, Place), u32)>,
+        /// The concept at whose atoms it is looked for, and where from there.
+        near: Option<((String, Place), Reach)>,
     },
+}
+
+/// Where a pattern is looked for, from an atom on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Reach {
+    /// So many characters to either side.
+    Around(u32),
+    /// It begins where the atom does.
+    From,
 }
 
 /// A text that a rule must find, or must not.

@@ -95,7 +95,7 @@ pub struct RuleInfo<'p> {
     pub roles: Roles,
     /// Why it exists.
     pub reason: &'p str,
-    /// Whether it is looked for around the atoms of one concept only; in a text that comes in pieces it is looked for everywhere.
+    /// Whether it is looked for at the atoms of one concept only; in a text that comes in pieces it is looked for everywhere.
     pub is_near: bool,
 }
 

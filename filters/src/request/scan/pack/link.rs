@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::node::Place;
-use super::{Category, Condition, Example, Languages, Pack, PackFault, Roles, Rule, Severity, Views};
+use super::{Category, Condition, Example, Languages, Pack, PackFault, Reach, Roles, Rule, Severity, Views};
 use crate::request::scan::Role;
 
 /// All rule packs, linked.
@@ -62,8 +62,8 @@ pub(crate) enum Trigger {
     Pattern {
         /// As written.
         text: String,
-        /// The concept around whose atoms alone it is looked for, and how many characters.
-        near: Option<(u16, u32)>,
+        /// The concept at whose atoms alone it is looked for, and where from there.
+        near: Option<(u16, Reach)>,
     },
 }
 
@@ -208,7 +208,8 @@ impl Linker {
         }
         let (languages, trigger) = match rule.condition {
             Condition::Pattern { text, near } => {
-                let near = near.and_then(|(name, gap)| Some((*self.resolve(&file, &[name]).first()?, gap)));
+                let near =
+                    near.and_then(|(name, reach)| Some((*self.resolve(&file, &[name]).first()?, reach)));
                 let languages = rule.languages.map_or(Languages::ANY, |(languages, _)| languages);
                 (languages, Trigger::Pattern { text, near })
             }

@@ -3,7 +3,7 @@
 use super::node::{self, Faults, Map, Node, Place};
 use super::words::{self, Languages, Roles, Views};
 use super::{
-    Atom, ConceptPart, Condition, DEFAULT_GAP, Example, MAX_CONCEPTS, MAX_GAP, Pack, PackFault, Rule,
+    Atom, ConceptPart, Condition, DEFAULT_GAP, Example, MAX_CONCEPTS, MAX_GAP, Pack, PackFault, Reach, Rule,
 };
 use crate::request::scan::Category;
 
@@ -99,7 +99,7 @@ fn rule(mut map: Map<'_>, faults: &mut Faults<'_>) -> Option<Rule> {
     }
     map.refuse_rest(
         "id, category, severity, languages, views, roles, all, order, order_by_language, gap, unless, pattern, near, \
-         reason, match, pass",
+         begin, reason, match, pass",
         faults,
     );
     let (id, category, severity) = (id?, category?, severity?);
@@ -118,17 +118,23 @@ fn condition(map: &mut Map<'_>, faults: &mut Faults<'_>) -> Option<Condition> {
             }
             let given = map.take("gap");
             let gap = gap(given.clone(), faults);
-            let near = map.take("near").and_then(|(at, node)| {
+            let mut at_atoms = |key: &str, reach: Reach, faults: &mut Faults<'_>| {
+                let (at, node) = map.take(key)?;
                 let name = node.text(&at, faults)?.to_owned();
-                Some(((name, at), gap))
-            });
-            if near.is_none()
+                Some(((name, at), reach))
+            };
+            let around = at_atoms("near", Reach::Around(gap), faults);
+            let from = at_atoms("begin", Reach::From, faults);
+            if let (Some(_), Some(((_, at), _))) = (&around, &from) {
+                faults.push(at, "goes without `near`: the pattern is looked for here and nowhere else");
+            }
+            if around.is_none()
                 && let Some((at, _)) = given
             {
                 faults.push(&at, "goes with `all`, or with `near` beside a pattern");
             }
             let text = node.text(&at, faults)?.to_owned();
-            Some(Condition::Pattern { text, near })
+            Some(Condition::Pattern { text, near: around.or(from) })
         }
         (Some(_), Some((at, _))) => {
             faults.push(&at, "expected either `all` or `pattern`, found both");

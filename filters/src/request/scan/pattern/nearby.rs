@@ -1,12 +1,12 @@
-//! Patterns that are looked for only around the atoms of a concept. A pattern that begins with common words costs the
+//! Patterns that are looked for only around the atoms of a concept, or where those begin. A pattern that begins with common words costs the
 //! engine up to a nanosecond at every byte of ordinary text; looked for where its rarest word stands, it costs nothing
 //! elsewhere. What is found is the same for every engine: none takes part.
 
-use regex_automata::Input;
 use regex_automata::hybrid::dfa::{Cache, DFA};
+use regex_automata::{Anchored, Input};
 use regex_syntax::hir::Hir;
 
-use super::super::pack::{LinkedRule, Trigger};
+use super::super::pack::{LinkedRule, Reach, Trigger};
 use super::super::reference::{NEVER_FAILS, dfa};
 use super::{Event, Languages};
 
@@ -21,8 +21,8 @@ pub(super) struct Nearby {
 #[derive(Debug)]
 struct Near {
     concept: u16,
-    /// How many bytes before and after an atom are searched.
-    reach: usize,
+    /// How many bytes before and after an atom are searched; `None` where the pattern begins with the atom.
+    reach: Option<usize>,
     dfa: DFA,
 }
 
@@ -34,11 +34,15 @@ pub(super) struct NearbyScratch {
     places: Vec<Event>,
 }
 
-/// Around which concept a rule's pattern is looked for, and how far, in bytes.
-pub(super) fn near(rule: &LinkedRule) -> Option<(u16, usize)> {
-    let Trigger::Pattern { near: Some((concept, gap)), .. } = &rule.trigger else { return None };
+/// At which concept's atoms a rule's pattern is looked for, and how far around them, in bytes.
+pub(super) fn near(rule: &LinkedRule) -> Option<(u16, Option<usize>)> {
+    let Trigger::Pattern { near: Some((concept, reach)), .. } = &rule.trigger else { return None };
     let widest = rule.languages.each().map(Languages::bytes_per_letter).max().unwrap_or(1);
-    Some((*concept, (gap * widest) as usize))
+    let around = match reach {
+        Reach::Around(gap) => Some((gap * widest) as usize),
+        Reach::From => None,
+    };
+    Some((*concept, around))
 }
 
 impl Nearby {
@@ -47,7 +51,7 @@ impl Nearby {
     /// # Errors
     /// What the engine says it cannot do, which is a limit of size.
     pub(super) fn new<'p>(
-        patterns: impl Iterator<Item = ((u16, usize), &'p Hir)>,
+        patterns: impl Iterator<Item = ((u16, Option<usize>), &'p Hir)>,
         concepts: usize,
     ) -> Result<Self, String> {
         let mut made = Self { patterns: Vec::new(), anchors: vec![false; concepts] };
@@ -101,9 +105,18 @@ impl Nearby {
 
 impl Near {
     fn search(&self, text: &[u8], places: &[Event], cache: &mut Cache) -> Option<usize> {
-        let mut windows = places.iter().filter(|place| place.concept == self.concept).map(|place| {
-            let from = (place.start as usize).saturating_sub(self.reach);
-            from..(place.end as usize + self.reach).min(text.len())
+        let mut places = places.iter().filter(|place| place.concept == self.concept);
+        let Some(reach) = self.reach else {
+            return places.find_map(|place| {
+                let input =
+                    Input::new(text).range(place.start as usize..).anchored(Anchored::Yes).earliest(true);
+                let found = self.dfa.try_search_fwd(cache, &input).expect(NEVER_FAILS);
+                found.map(|found| found.offset())
+            });
+        };
+        let mut windows = places.map(|place| {
+            let from = (place.start as usize).saturating_sub(reach);
+            from..(place.end as usize + reach).min(text.len())
         });
         let mut window = windows.next()?;
         loop {

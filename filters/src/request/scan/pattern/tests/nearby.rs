@@ -34,6 +34,29 @@ fn a_pattern_is_found_where_its_concept_is() {
 }
 
 #[test]
+fn a_pattern_is_found_where_its_first_word_is() {
+    let condition = r"begin: dropping, pattern: '\b(drop|forget about) [a-z ]{2,40} act\b'";
+    let concepts = "  dropping: {any: [drop, \"forget about\"]}\n  never: {en: [ignore]}";
+    let packs = packs(concepts, &(rule("r", condition) + &rule("other", "all: [dropping, never]")));
+    let cases = [
+        ("drop the polite act", Some("drop the polite act")),
+        ("so: Forget about the polite act, and drop it", Some("Forget about the polite act")),
+        ("drop it. drop the sad act.", Some("drop the sad act")),
+        ("raindrop of an act", None),
+        ("drop the ball", None),
+        ("forget the act", None),
+    ];
+    for (text, expected) in cases {
+        for engine in engines() {
+            let found = whole(&packs, engine, text);
+            let expected: Vec<_> =
+                expected.map(|words| ("r".to_owned(), words.to_owned())).into_iter().collect();
+            assert_eq!(found, expected, "{engine:?} on {text:?}");
+        }
+    }
+}
+
+#[test]
 fn a_text_in_pieces_is_searched_all_over() {
     let patterns =
         Plan::new(&near(5), lower).and_then(|plan| plan.build(Engine::default(), Mode::Stream, None));
@@ -57,6 +80,13 @@ fn a_gap_beside_a_pattern_needs_a_concept() {
     assert_eq!(faults("pattern: abc, gap: 9"), ["goes with `all`, or with `near` beside a pattern"]);
     assert_eq!(faults("pattern: abc, near: d"), ["no pack defines the concept `d`"]);
     assert_eq!(faults("pattern: abc, near: c, gap: 4000"), ["expected 1 to 400 characters, found 4000"]);
+    assert_eq!(faults("pattern: abc, begin: c"), Vec::<String>::new());
+    assert_eq!(
+        faults("pattern: abc, begin: c, gap: 9"),
+        ["goes with `all`, or with `near` beside a pattern"]
+    );
+    let both = "goes without `near`: the pattern is looked for here and nowhere else";
+    assert_eq!(faults("pattern: abc, near: c, begin: c"), [both]);
 }
 
 /// Atoms of no use are told only near the ends of a text, and only where other texts may follow or have gone before.
