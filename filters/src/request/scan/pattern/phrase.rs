@@ -242,12 +242,25 @@ impl Joint {
 /// of whatever is there. The first byte is the lowest.
 #[inline]
 fn key(outward: [u8; 4]) -> u32 {
-    let mut length = 0;
-    while length < 4 && outward[length].is_ascii_alphanumeric() {
-        length += 1;
-    }
+    // All four at once and without a branch: where a word ends can hardly be guessed.
+    let bytes = u32::from_le_bytes(outward);
+    let lower = bytes | 0x2020_2020;
+    let known = (within(lower, b'a', b'z') | within(bytes, b'0', b'9')) & !bytes;
+    let length = (!known & HIGH).trailing_zeros() / 8;
     let counted = if length == 0 { u32::MAX } else { u32::MAX >> (8 * (4 - length)) };
-    (u32::from_le_bytes(outward) | 0x2020_2020) & counted
+    lower & counted
+}
+
+/// The highest bit of each byte.
+const HIGH: u32 = 0x8080_8080;
+
+/// The highest bit of each byte of ASCII that is one of `first..=last`; of other bytes it may be set as well.
+#[inline]
+fn within(bytes: u32, first: u8, last: u8) -> u32 {
+    let each = |byte: u8| u32::from(byte) * 0x0101_0101;
+    // Seven bits and less than 0x80 more: no byte carries into the next.
+    let bytes = bytes & !HIGH;
+    (bytes + each(0x80 - first)) & !(bytes + each(0x7f - last)) & HIGH
 }
 
 /// The key of these letters, if they are one word of ASCII letters and digits.
@@ -286,6 +299,14 @@ impl<'t> Window<'t> {
             return None;
         }
         let mut rest = rest.bytes;
+        // Mostly one space, then a word.
+        if let [space, word @ ..] = rest
+            && let Some(outward) = word.first_chunk()
+            && is_plain_separator(*space)
+            && outward[0].is_ascii_alphanumeric()
+        {
+            return Some(key(*outward));
+        }
         for _ in 0..MAX_SEPARATORS {
             match first_char(rest).filter(|letter| is_separator(*letter)) {
                 Some(letter) => rest = &rest[letter.len_utf8()..],
@@ -299,6 +320,13 @@ impl<'t> Window<'t> {
     #[inline]
     pub(super) fn last_key(self, at: usize) -> u32 {
         let mut rest = &self.bytes[..at];
+        if let [word @ .., space] = rest
+            && let Some(last) = word.last_chunk()
+            && is_plain_separator(*space)
+            && last[3].is_ascii_alphanumeric()
+        {
+            return key(u32::from_be_bytes(*last).to_le_bytes());
+        }
         for _ in 0..MAX_SEPARATORS {
             match last_char(rest).filter(|(_, letter)| is_separator(*letter)) {
                 Some((length, _)) => rest = &rest[..rest.len() - length],
@@ -326,6 +354,11 @@ impl<'t> Window<'t> {
             _ => Ok(()),
         }
     }
+}
+
+#[inline]
+fn is_plain_separator(byte: u8) -> bool {
+    byte.is_ascii() && !byte.is_ascii_alphanumeric()
 }
 
 /// White space and punctuation of any script that the packs are written in. Symbols of ASCII count, and so does
@@ -365,4 +398,47 @@ fn last_char(bytes: &[u8]) -> Option<(usize, char)> {
         let letter = str::from_utf8(&bytes[bytes.len() - length..]).ok()?.chars().next()?;
         Some((length, letter))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_letters_and_digits_before_anything_else() {
+        let byte = |n: u32| {
+            [b'a', b'Z', b'0', b'9', b'`', b'@', b'[', b'{', b'/', b':', b' ', 0xc3, 0x7f, 0xff, b'm', 0]
+                [n as usize % 16]
+        };
+        for n in 0..1 << 16 {
+            let outward = [byte(n), byte(n >> 4), byte(n >> 8), byte(n >> 12)];
+            let letters = outward.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+            let counted = if letters == 0 { 4 } else { letters };
+            let mut expected = [0; 4];
+            for (to, from) in expected.iter_mut().zip(&outward[..counted]) {
+                *to = from | 0x20;
+            }
+            assert_eq!(key(outward), u32::from_le_bytes(expected), "{outward:x?}");
+        }
+    }
+
+    #[test]
+    fn neighbours_are_told_alike_from_a_word_and_from_a_text() {
+        let neighbours = |text: &str, at: usize, end: usize| {
+            let window = Window { bytes: text.as_bytes(), is_final: true, has_borders: true };
+            (window.last_key(at), window.next_key(end))
+        };
+        let [forget, rules] = [u32::from_be_bytes(*b"rget"), u32::from_le_bytes(*b"rule")];
+        for text in [
+            "forget the rules",
+            "FORGET the, rules!",
+            "forget.. the «rules»",
+            "a forget\u{3000}the\u{3000}rules",
+        ] {
+            let at = text.find("the").expect("it is there");
+            assert_eq!(neighbours(text, at, at + 3), (forget, Some(rules)), "{text}");
+        }
+        assert_eq!(neighbours("the", 0, 3), (key([0; 4]), Some(key([0; 4]))));
+        assert_eq!(neighbours("a the b", 2, 5), (key([b'a', 0, 0, 0]), Some(key([b'b', 0, 0, 0]))));
+    }
 }
