@@ -45,31 +45,48 @@ pub(super) fn survey(text: &str, count: &mut Count) -> bool {
 /// Words that have a digit or sign which could stand for a letter, and nothing that could not.
 fn for_each_word<'t>(text: &'t str, mut see: impl FnMut(usize, &'t [u8])) {
     let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        let start = at;
-        let mut signs = 0;
-        let mut others = 0;
-        while let Some(part) = bytes.get(at).map(|byte| PARTS[usize::from(*byte)])
-            && part != Part::None
-        {
-            signs += usize::from(part == Part::Sign);
-            others += usize::from(part == Part::OtherDigit);
-            at += 1;
+    let is_part = |byte: &&u8| PARTS[usize::from(**byte)] != Part::None;
+    let mut done = 0;
+    for at in signs(bytes) {
+        if at < done {
+            continue;
         }
+        let start = at - bytes[done..at].iter().rev().take_while(is_part).count();
+        let mut end = at + bytes[at..].iter().take_while(is_part).count();
+        done = end;
         // An exclamation mark at the end is one.
-        let mut end = at;
         while end > start && matches!(bytes[end - 1], b'!' | b'|' | b'+') {
             end -= 1;
-            signs -= 1;
         }
-        let is_address = bytes[start..end].contains(&b'@')
+        let word = &bytes[start..end];
+        let has = |wanted: Part| word.iter().any(|byte| PARTS[usize::from(*byte)] == wanted);
+        if word.len() > 40 || !has(Part::Sign) || has(Part::OtherDigit) {
+            continue;
+        }
+        let is_address = word.contains(&b'@')
             && matches!(bytes.get(end..end + 2), Some([b'.', next]) if next.is_ascii_alphabetic());
-        if signs > 0 && others == 0 && end - start <= 40 && !is_address {
-            see(start, &bytes[start..end]);
+        if !is_address {
+            see(start, word);
         }
-        at = at.max(start + 1);
     }
+}
+
+/// Where digits and signs stand that could be letters. Most of a text has none, and is looked at many bytes at once.
+fn signs(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let may_be = |byte: u8| {
+        (byte.wrapping_sub(b'0') < 10)
+            | (byte == b'!')
+            | (byte == b'|')
+            | (byte == b'@')
+            | (byte == b'$')
+            | (byte == b'+')
+    };
+    let parts = bytes.chunks(64).zip((0..).step_by(64));
+    let parts = parts.filter(move |(part, _)| part.iter().fold(false, |any, byte| any | may_be(*byte)));
+    parts.flat_map(|(part, from)| {
+        let places = part.iter().zip(from..);
+        places.filter(|(byte, _)| PARTS[usize::from(**byte)] == Part::Sign).map(|(_, at)| at)
+    })
 }
 
 fn is_word_when_read(word: &[u8]) -> bool {
