@@ -35,7 +35,9 @@ pub(crate) fn read(corpus: &mut Corpus, directory: &Path, each: usize) -> Result
                 continue;
             }
             if let Some(of) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']'))
-                && of.chars().all(|letter| letter.is_ascii_lowercase() || letter == '-')
+                && of
+                    .chars()
+                    .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-')
             {
                 heading = of.to_owned();
                 continue;
