@@ -14,7 +14,9 @@ pub mod table;
 
 use std::ops::Range;
 
-use self::features::{KINDS, PER_TOKEN, Token, walk};
+use wide::f32x4;
+
+use self::features::{KINDS, Token, walk};
 use self::table::Table;
 use super::{Category, Finding, Severity, View};
 
@@ -312,16 +314,22 @@ impl Model {
     fn peak(&self, text: &str) -> Peak {
         let Shape { gain, bias, .. } = self.shape;
         let mut peak = Peak { sum: f32::NEG_INFINITY, scale: 0, token: 0, start: 0, end: 0 };
-        let mut sums = [0.0_f32; SCALES];
+        // All scales at once; what stands beside them never is the largest.
+        let lanes = |of: [f32; SCALES], rest: f32| f32x4::new([of[0], of[1], of[2], rest]);
+        let (decays, gains, biases) = (lanes(DECAYS, 0.0), lanes(gain, 0.0), lanes(bias, f32::NEG_INFINITY));
+        let mut sums = f32x4::ZERO;
         let mut starts = [0_usize; SHOWN];
         let mut count = 0;
         walk(text, |token| {
             let weight = self.weight(&token);
             starts[count % SHOWN] = token.start;
             count += 1;
-            for scale in 0..SCALES {
-                sums[scale] = sums[scale] * DECAYS[scale] + weight;
-                let sum = sums[scale] * gain[scale] + bias[scale];
+            sums = sums * decays + f32x4::splat(weight);
+            let all = sums * gains + biases;
+            if all.simd_gt(f32x4::splat(peak.sum)).none() {
+                return;
+            }
+            for (scale, sum) in all.to_array().into_iter().enumerate() {
                 if sum > peak.sum {
                     let start = if count < SHOWN { starts[0] } else { starts[count % SHOWN] };
                     peak = Peak { sum, scale, token: count - 1, start, end: token.end };
@@ -336,11 +344,7 @@ impl Model {
 
     #[inline]
     fn weight(&self, token: &Token) -> f32 {
-        let mut weight = 0;
-        for kind in 0..PER_TOKEN {
-            weight += self.table.weight(token.features[kind]);
-        }
-        weight as f32 * UNIT
+        self.table.sum(token.features) as f32 * UNIT
     }
 
     fn probability(&self, sum: f32, evidence: Evidence) -> f32 {

@@ -2,7 +2,11 @@
 //! beside its weight: a feature that was never learned meets a weight by chance once in some thirty thousand
 //! look-ups, where a table without check bits would add noise to every text.
 //!
-//! Cost: one load and two comparisons, without a branch.
+//! Cost: one load and two comparisons, without a branch; those of a token are compared together.
+
+use wide::i32x4;
+
+use super::features::PER_TOKEN;
 
 /// Buckets: a power of two, 256 KiB in all, which stays in the second-level cache.
 pub const BUCKETS: usize = 1 << 15;
@@ -50,6 +54,23 @@ impl Table {
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         self.buckets.iter().flat_map(|bucket| bucket.to_le_bytes()).collect()
+    }
+
+    /// What these features weigh together.
+    #[inline]
+    #[must_use]
+    pub fn sum(&self, features: [u32; PER_TOKEN]) -> i32 {
+        let buckets = features.map(|feature| self.buckets[bucket_of(feature)]);
+        let both = |one: usize, other: usize| {
+            let halves = |bucket: u64| [bucket as i32, (bucket >> 32) as i32];
+            let [[first, second], [third, fourth]] = [buckets[one], buckets[other]].map(halves);
+            let entries = i32x4::new([first, second, third, fourth]);
+            let [one, other] = [features[one], features[other]].map(u32::cast_signed);
+            let differs: i32x4 = (entries ^ i32x4::new([one, one, other, other])) << 16;
+            entries >> 16 & differs.simd_eq(i32x4::ZERO)
+        };
+        let both: i32x4 = both(0, 1) + both(2, 3);
+        both.reduce_add()
     }
 
     /// What the feature weighs: 0 if nothing was learned of it.
