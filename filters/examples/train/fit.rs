@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 
 use tollgate_filters::request::scan::learned::features::PER_TOKEN;
-use tollgate_filters::request::scan::learned::{DECAYS, EVIDENCE, SCALES};
+use tollgate_filters::request::scan::learned::table::Table;
+use tollgate_filters::request::scan::learned::{DECAYS, EVIDENCE, SCALES, UNIT};
 
 use super::corpus::{Corpus, Group, OWN, Text};
 use super::sources::Sources;
@@ -54,10 +55,10 @@ pub(crate) struct Plan {
 impl Plan {
     /// What docs/scanner-model.md was measured with.
     pub(crate) const DEFAULT: Self = Self {
-        passes: 16,
-        rate: 0.05,
+        passes: 6,
+        rate: 0.02,
         l2: 1e-4,
-        l1: 0.02,
+        l1: 0.002,
         source_power: 0.5,
         harmless_share: 2.0,
         system_share: 0.3,
@@ -69,7 +70,7 @@ impl Plan {
         evidence_rate: 0.0,
         own_share: 2.0,
         own_harmless: 0.3,
-        drawn: 20,
+        drawn: 10,
         seed: 1,
     };
 
@@ -171,6 +172,14 @@ pub(crate) fn fit(
     learner.fit
 }
 
+/// The same for a table that has no room for all features: learned with all of them to see which are worth a place, and once
+/// more with those alone, which then make up for what the others said.
+pub(crate) fn fit_to_table(corpus: &Corpus, plan: &Plan, is_used: impl Fn(usize) -> bool + Copy) -> Fit {
+    let wide = fit(corpus, plan, is_used, |_| true);
+    let (table, ..) = wide.table(corpus);
+    fit(corpus, plan, is_used, |n| table.weight(corpus.features[n]) != 0)
+}
+
 /// A fit in the making.
 struct Learner<'p> {
     plan: &'p Plan,
@@ -239,6 +248,24 @@ impl Learner<'_> {
 }
 
 impl Fit {
+    /// The table of these weights, how many it holds and how many found no room. First come those that many sources have:
+    /// a weight counts as often as it is met, and what many have others will have too.
+    pub(crate) fn table(&self, corpus: &Corpus) -> (Table, usize, usize) {
+        let mut weights: Vec<(f32, u32, i16)> = (0..corpus.features.len())
+            .map(|n| {
+                let weight = (self.weights[n] / UNIT).round().clamp(-32768.0, 32767.0);
+                let sources = corpus.in_attacks[n].count() + corpus.in_harmless[n].count();
+                (weight.abs() * sources as f32, corpus.features[n], weight as i16)
+            })
+            .filter(|&(_, _, weight)| weight.unsigned_abs() > 16) // less than 0.004 of a log-odd
+            .collect();
+        weights.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+        let weights: Vec<(u32, i16)> =
+            weights.into_iter().map(|(_, feature, weight)| (feature, weight)).collect();
+        let (table, left_out) = Table::of(&weights);
+        (table, weights.len() - left_out, left_out)
+    }
+
     /// The largest sum of a text: how much, at which length, at which token.
     pub(crate) fn peak(&self, tokens: &[[u32; PER_TOKEN]]) -> (f32, usize, Option<usize>) {
         let mut peak = (f32::NEG_INFINITY, 0, None);

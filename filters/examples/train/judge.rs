@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tollgate_filters::request::scan::Role;
-use tollgate_filters::request::scan::learned::Thresholds;
+use tollgate_filters::request::scan::learned::{Curve, Thresholds};
 use tollgate_filters::request::scan::policy::{Action, Policy};
 use tollgate_filters::units::Day;
 
@@ -13,10 +13,8 @@ use super::corpus::{Corpus, Group};
 /// From log-odds to probabilities, and where verdicts begin.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Calibration {
-    /// See `Shape::slope`.
-    pub(crate) slope: f32,
-    /// See `Shape::offset`.
-    pub(crate) offset: f32,
+    /// See `Shape::curve`.
+    pub(crate) curve: Curve,
     /// In probabilities.
     pub(crate) thresholds: Thresholds,
 }
@@ -26,7 +24,7 @@ pub(crate) struct Calibration {
 /// this layer may say beside a finding of the others, the second how much by itself.
 const BUDGETS: [(&str, [f64; 3], [f64; 3]); 3] = [
     ("flag", [0.008, 0.026, 0.11], [0.004, 0.011, 0.055]),
-    ("block", [0.001, 0.005, 0.025], [0.0005, 0.0025, 0.0125]),
+    ("block", [0.001, 0.0065, 0.025], [0.0005, 0.003, 0.0125]),
     ("strict", [0.0003, 0.002, 0.02], [0.00012, 0.001, 0.010]),
 ];
 
@@ -35,45 +33,52 @@ const GROUPS: [Group; 3] = [Group::Ordinary, Group::Hard, Group::System];
 impl Calibration {
     /// That of scores of texts whose sources, and of texts whose half, were held out.
     pub(crate) fn of(corpus: &Corpus, sources: &[f32], halves: &[f32]) -> Self {
-        let (slope, offset) = logistic(corpus, sources);
-        let mut calibration =
-            Self { slope, offset, thresholds: Thresholds { flag: 0.0, block: 0.0, strict: 0.0 } };
+        let curve = logistic(corpus, sources);
+        let log_odds = |scores: &[f32]| -> Vec<f32> {
+            let of = |(n, score): (usize, &f32)| curve.log_odds(*score, corpus.tokens[n].len());
+            scores.iter().enumerate().map(of).collect()
+        };
+        let (sources, halves) = (log_odds(sources), log_odds(halves));
         let [flag, block, strict] = BUDGETS.map(|(_, unseen, seen)| {
-            let at = threshold(corpus, sources, unseen).max(threshold(corpus, halves, seen));
-            calibration.probability(at)
+            let at = threshold(corpus, &sources, unseen).max(threshold(corpus, &halves, seen));
+            1.0 / (1.0 + (-at).exp())
         });
-        calibration.thresholds = Thresholds { flag, block, strict };
-        calibration
+        Self { curve, thresholds: Thresholds { flag, block, strict } }
     }
 
-    /// Of log-odds.
-    pub(crate) fn probability(&self, score: f32) -> f32 {
-        1.0 / (1.0 + (-(self.slope * score + self.offset)).exp())
+    /// Of what the fit says of text number `n`.
+    pub(crate) fn probability(&self, corpus: &Corpus, n: usize, score: f32) -> f32 {
+        self.curve.probability(score, corpus.tokens[n].len())
     }
 }
 
-/// Slope and offset that make the scores most likely, sources counting alike.
-fn logistic(corpus: &Corpus, scores: &[f32]) -> (f32, f32) {
-    let (mut slope, mut offset) = (1.0_f32, 0.0_f32);
+/// The curve that makes the scores most likely, sources counting alike.
+fn logistic(corpus: &Corpus, scores: &[f32]) -> Curve {
+    let mut curve = Curve { slope: 1.0, length: 0.0, offset: 0.0 };
     let used: Vec<usize> = counted(corpus, scores).collect();
     let mut sizes = vec![0.0_f32; corpus.sources.len()];
     for &n in &used {
         sizes[corpus.texts[n].source] += 1.0;
     }
-    for _ in 0..2000 {
-        let (mut by_slope, mut by_offset, mut total) = (0.0, 0.0, 0.0);
+    for _ in 0..10_000 {
+        let mut by = [0.0; 3];
+        let mut total = 0.0;
         for &n in &used {
             let weight = 1.0 / sizes[corpus.texts[n].source].sqrt();
-            let error = 1.0 / (1.0 + (-(slope * scores[n] + offset)).exp())
-                - f32::from(corpus.texts[n].group == Group::Attack);
-            by_slope += weight * error * scores[n];
-            by_offset += weight * error;
+            let tokens = corpus.tokens[n].len();
+            let error =
+                curve.probability(scores[n], tokens) - f32::from(corpus.texts[n].group == Group::Attack);
+            for (by, input) in by.iter_mut().zip([scores[n], Curve::log_length(tokens), 1.0]) {
+                *by += weight * error * input;
+            }
             total += weight;
         }
-        slope = (slope - 0.5 * by_slope / total).max(0.05);
-        offset -= 0.5 * by_offset / total;
+        let [slope, length, offset] = by.map(|by| 0.3 * by / total);
+        curve.slope = (curve.slope - slope).max(0.05);
+        curve.length -= length;
+        curve.offset -= offset;
     }
-    (slope, offset)
+    curve
 }
 
 fn counted<'c>(corpus: &'c Corpus, scores: &'c [f32]) -> impl Iterator<Item = usize> + 'c {
@@ -107,7 +112,7 @@ struct Outcome {
 
 fn outcome(corpus: &Corpus, score: f32, calibration: &Calibration, n: usize, policy: &Policy) -> Outcome {
     let text = &corpus.texts[n];
-    let probability = calibration.probability(score);
+    let probability = calibration.probability(corpus, n, score);
     let learned = calibration.thresholds.on_scale(probability);
     let judge = |learned| policy.judge(Role::User, &text.findings, learned, Day(0)).action;
     Outcome {

@@ -23,8 +23,7 @@ use std::process::ExitCode;
 use corpus::{Corpus, Group};
 use fit::{Fit, Plan};
 use judge::Calibration;
-use tollgate_filters::request::scan::learned::table::Table;
-use tollgate_filters::request::scan::learned::{Evidence, Model, Shape, UNIT};
+use tollgate_filters::request::scan::learned::{Evidence, Model, Shape};
 use tollgate_filters::request::scan::pack::{Pack, Packs};
 use tollgate_filters::request::scan::pattern::{Engine, Patterns};
 use tollgate_filters::request::scan::scanner::Scanner;
@@ -79,10 +78,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
         print!("\n## {name}\n{}", judge::report(&corpus, scores, &calibration));
     }
     if let Some(out) = out {
-        // Once to see which features are worth a place in the table, once more with those alone.
-        let wide = fit::fit(&corpus, &plan, |_| true, |_| true);
-        let (wide, ..) = model(&corpus, &wide, &calibration);
-        let fit = fit::fit(&corpus, &plan, |_| true, |n| wide.knows(corpus.features[n]));
+        let fit = fit::fit_to_table(&corpus, &plan, |_| true);
         let (model, kept, left_out) = model(&corpus, &fit, &calibration);
         let bytes = model.bytes();
         std::fs::write(out, &bytes).map_err(|error| format!("{out}: {error}"))?;
@@ -122,21 +118,17 @@ fn packs_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
 
 /// The model of a fit, how many weights it has and how many found no room.
 fn model(corpus: &Corpus, fit: &Fit, calibration: &Calibration) -> (Model, usize, usize) {
-    let weights: Vec<(u32, i16)> = (corpus.features.iter().zip(&fit.weights))
-        .map(|(&feature, &weight)| (feature, (weight / UNIT).round().clamp(-32768.0, 32767.0) as i16))
-        .filter(|&(_, weight)| weight.unsigned_abs() > 16) // less than 0.004 of a log-odd
-        .collect();
-    let (table, left_out) = Table::of(&weights);
-    let Calibration { slope, offset, thresholds } = *calibration;
+    let (table, kept, left_out) = fit.table(corpus);
+    let Calibration { curve, thresholds } = *calibration;
     let Fit { gain, bias, evidence, .. } = *fit;
-    (Model::new(table, Shape { gain, bias, slope, offset, thresholds, evidence }), weights.len(), left_out)
+    (Model::new(table, Shape { gain, bias, curve, thresholds, evidence }), kept, left_out)
 }
 
 /// What the model says must be what the fit said, but for rounding and the weights without room.
 fn check(corpus: &Corpus, fit: &Fit, model: &Model, calibration: &Calibration) -> Result<(), String> {
     let mut apart = 0;
     for (n, text) in corpus.texts.iter().enumerate() {
-        let expected = calibration.probability(fit.score(corpus, n));
+        let expected = calibration.probability(corpus, n, fit.score(corpus, n));
         let found = model.score(&text.text, text.evidence).score;
         apart += usize::from((expected - found).abs() > 0.1);
     }

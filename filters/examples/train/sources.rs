@@ -18,6 +18,11 @@ impl Sources {
         self.0 == [0; WORDS]
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.0.iter().map(|part| part.count_ones()).sum()
+    }
+
     /// How many are in this one and in the other.
     pub(crate) fn count_in(&self, other: &Self) -> u32 {
         self.0.iter().zip(&other.0).map(|(one, other)| (one & other).count_ones()).sum()

@@ -3,7 +3,7 @@
 //! collections. The difference is what the sources' own habits are worth.
 
 use super::corpus::{Corpus, Group};
-use super::fit::{Plan, Random, fit};
+use super::fit::{Plan, Random, fit_to_table};
 
 /// What is held out together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(crate) fn held_out(corpus: &Corpus, plan: &Plan, holding: Holding) -> Vec<f3
             if fold >= folds {
                 break;
             }
-            let fit = fit(corpus, plan, |n| fold_of[n] != fold, |_| true);
+            let fit = fit_to_table(corpus, plan, |n| fold_of[n] != fold);
             let held: Vec<usize> = (0..corpus.texts.len()).filter(|&n| fold_of[n] == fold).collect();
             let found: Vec<(usize, f32)> = held.into_iter().map(|n| (n, fit.score(corpus, n))).collect();
             let mut scores = results.lock().expect("a thread that panics ends the program");

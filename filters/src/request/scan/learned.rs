@@ -7,7 +7,7 @@
 //! largest sum decides. The trainer (`examples/train`) learns through the same maximum.
 //!
 //! What always holds: the score depends on the text and the evidence alone, is between 0 and 1, and more evidence
-//! never lowers it. Cost: four look-ups a word in a table of 256 KiB, three multiplications; no allocation.
+//! never lowers it. Cost: four look-ups a word in a table of 512 KiB; no allocation.
 
 pub mod features;
 pub mod table;
@@ -36,11 +36,11 @@ pub const EVIDENCE: usize = KNOWN * 3 + 2;
 const KNOWN: usize = Category::Behaviour as usize + 1;
 
 /// "TGSCAN" and a version: another layout, or other features, get another number.
-const MAGIC: [u8; 8] = *b"TGSCAN\x00\x02";
+const MAGIC: [u8; 8] = *b"TGSCAN\x00\x03";
 
 /// Bytes before the table: magic, checksum, and the numbers of [`Shape`].
 const HEADER: usize = 8 + 8 + 4 * SHAPE;
-const SHAPE: usize = 2 * SCALES + 2 + 3 + EVIDENCE;
+const SHAPE: usize = 2 * SCALES + 3 + 3 + EVIDENCE;
 
 /// What the other layers found in a text, as a set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,6 +116,44 @@ impl Thresholds {
     }
 }
 
+/// The logistic curve from the largest sum of a text to a probability. A long text has more places to be the largest, so of two
+/// with the same sum the longer one says less.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Curve {
+    /// What the sum is multiplied with.
+    pub slope: f32,
+    /// The same for the logarithm of how many times [`SHORT`] words the text has.
+    pub length: f32,
+    /// What is then added.
+    pub offset: f32,
+}
+
+/// Words of a text below which its length does not matter.
+pub const SHORT: f32 = 16.0;
+
+/// Words of a text above which its length does not matter any more.
+const LONG: f32 = 600.0;
+
+impl Curve {
+    /// The logarithm of a text's length.
+    #[must_use]
+    pub fn log_length(tokens: usize) -> f32 {
+        ((tokens as f32).clamp(SHORT, LONG) / SHORT).ln()
+    }
+
+    /// Log-odds of a sum in a text of so many words.
+    #[must_use]
+    pub fn log_odds(&self, sum: f32, tokens: usize) -> f32 {
+        self.slope * sum + self.length * Self::log_length(tokens) + self.offset
+    }
+
+    /// The probability, 0 to 1.
+    #[must_use]
+    pub fn probability(&self, sum: f32, tokens: usize) -> f32 {
+        1.0 / (1.0 + (-self.log_odds(sum, tokens)).exp())
+    }
+}
+
 /// Every number of a model but the table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shape {
@@ -123,10 +161,8 @@ pub struct Shape {
     pub gain: [f32; SCALES],
     /// What is then added.
     pub bias: [f32; SCALES],
-    /// Slope and offset of the logistic curve that makes a probability of the largest sum.
-    pub slope: f32,
-    /// See `slope`.
-    pub offset: f32,
+    /// What makes a probability of the largest sum.
+    pub curve: Curve,
     /// Where verdicts begin.
     pub thresholds: Thresholds,
     /// What each kind of evidence adds; never negative.
@@ -199,6 +235,8 @@ struct Peak {
     token: usize,
     start: usize,
     end: usize,
+    /// How many tokens the text has.
+    tokens: usize,
 }
 
 /// Words that a span shows at most: the two shorter memories, without the tail that hardly counts.
@@ -236,8 +274,7 @@ impl Model {
         let shape = Shape {
             gain: std::array::from_fn(|_| next()),
             bias: std::array::from_fn(|_| next()),
-            slope: next(),
-            offset: next(),
+            curve: Curve { slope: next(), length: next(), offset: next() },
             thresholds: Thresholds { flag: next(), block: next(), strict: next() },
             evidence: std::array::from_fn(|_| next()),
         };
@@ -275,7 +312,7 @@ impl Model {
     #[must_use]
     pub fn score(&self, text: &str, evidence: Evidence) -> Learned {
         let peak = self.peak(text);
-        Learned { score: self.probability(peak.sum, evidence), span: peak.start..peak.end }
+        Learned { score: self.probability(&peak, evidence), span: peak.start..peak.end }
     }
 
     /// What spoke most for an attack, strongest first, then nothing weaker than a hundredth: for people, not for
@@ -289,7 +326,7 @@ impl Model {
         let oldest = peak.token.saturating_sub(EXPLAINED);
         for (index, token) in tokens.iter().enumerate().take(peak.token + 1).skip(oldest) {
             let age = (peak.token - index) as i32;
-            let share = self.shape.gain[peak.scale] * DECAYS[peak.scale].powi(age) * self.shape.slope;
+            let share = self.shape.gain[peak.scale] * DECAYS[peak.scale].powi(age) * self.shape.curve.slope;
             for (kind, &feature) in KINDS.iter().zip(&token.features) {
                 let weight = self.table.weight(feature) as f32 * UNIT * share;
                 let first = tokens[index.saturating_sub(kind.reach(token.is_character))].start;
@@ -303,7 +340,7 @@ impl Model {
         }
         reasons.extend(evidence.kinds().map(|kind| Reason {
             feature: Evidence::name(kind),
-            weight: self.shape.evidence[kind] * self.shape.slope,
+            weight: self.shape.evidence[kind] * self.shape.curve.slope,
         }));
         reasons.retain(|reason| reason.weight > 0.01);
         reasons.sort_by(|one, other| other.weight.total_cmp(&one.weight));
@@ -313,7 +350,7 @@ impl Model {
 
     fn peak(&self, text: &str) -> Peak {
         let Shape { gain, bias, .. } = self.shape;
-        let mut peak = Peak { sum: f32::NEG_INFINITY, scale: 0, token: 0, start: 0, end: 0 };
+        let mut peak = Peak { sum: f32::NEG_INFINITY, scale: 0, token: 0, start: 0, end: 0, tokens: 0 };
         // All scales at once; what stands beside them never is the largest.
         let lanes = |of: [f32; SCALES], rest: f32| f32x4::new([of[0], of[1], of[2], rest]);
         let (decays, gains, biases) = (lanes(DECAYS, 0.0), lanes(gain, 0.0), lanes(bias, f32::NEG_INFINITY));
@@ -332,14 +369,14 @@ impl Model {
             for (scale, sum) in all.to_array().into_iter().enumerate() {
                 if sum > peak.sum {
                     let start = if count < SHOWN { starts[0] } else { starts[count % SHOWN] };
-                    peak = Peak { sum, scale, token: count - 1, start, end: token.end };
+                    peak = Peak { sum, scale, token: count - 1, start, end: token.end, tokens: 0 };
                 }
             }
         });
         if count == 0 {
             peak.sum = bias.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         }
-        peak
+        Peak { tokens: count, ..peak }
     }
 
     #[inline]
@@ -347,17 +384,18 @@ impl Model {
         self.table.sum(token.features) as f32 * UNIT
     }
 
-    fn probability(&self, sum: f32, evidence: Evidence) -> f32 {
+    fn probability(&self, peak: &Peak, evidence: Evidence) -> f32 {
         let evidence: f32 = evidence.kinds().map(|kind| self.shape.evidence[kind]).sum();
-        1.0 / (1.0 + (-(self.shape.slope * (sum + evidence) + self.shape.offset)).exp())
+        self.shape.curve.probability(peak.sum + evidence, peak.tokens)
     }
 }
 
 impl Shape {
     fn numbers(&self) -> impl Iterator<Item = f32> {
         let Thresholds { flag, block, strict } = self.thresholds;
+        let Curve { slope, length, offset } = self.curve;
         (self.gain.into_iter().chain(self.bias))
-            .chain([self.slope, self.offset, flag, block, strict])
+            .chain([slope, length, offset, flag, block, strict])
             .chain(self.evidence)
     }
 }

@@ -67,7 +67,7 @@ pub struct Token {
     pub end: usize,
     /// Whether it is one character of a script without spaces.
     pub is_character: bool,
-    /// Its features, in the order of [`KINDS`]: 31 bits each, or [`NONE`] for one that was there a moment ago.
+    /// Its features, in the order of [`KINDS`], or [`NONE`] for one that was there a moment ago.
     pub features: [u32; PER_TOKEN],
 }
 
@@ -127,7 +127,9 @@ pub fn walk(text: &str, mut each: impl FnMut(Token)) {
 fn code(bytes: &[u8], at: usize, length: usize) -> u64 {
     match bytes.get(at..at + 4).and_then(|four| four.try_into().ok()) {
         Some(four) => u64::from(u32::from_be_bytes(four) >> (8 * (4 - length))),
-        None => bytes[at..bytes.len().min(at + length)].iter().fold(0, |code, &byte| code << 8 | u64::from(byte)),
+        None => {
+            bytes[at..bytes.len().min(at + length)].iter().fold(0, |code, &byte| code << 8 | u64::from(byte))
+        }
     }
 }
 
@@ -241,7 +243,7 @@ fn chain(before: u64, next: u64) -> u64 {
 
 #[inline]
 fn feature(hash: u64, kind: u64) -> u32 {
-    (hash.wrapping_add(kind.wrapping_mul(MIX)).wrapping_mul(MIX_2) >> 33) as u32
+    (hash.wrapping_add(kind.wrapping_mul(MIX)).wrapping_mul(MIX_2) >> 32) as u32
 }
 
 #[cfg(test)]
