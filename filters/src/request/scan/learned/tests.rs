@@ -121,7 +121,8 @@ fn a_model_survives_being_written_and_nothing_else_is_read() {
         let found = Model::from_bytes(&bytes[..length]).expect_err("it was cut");
         assert_eq!(found, ModelError::Length { expected, found: length });
     }
-    for shape in [Shape { slope: f32::NAN, ..NOTHING }, Shape { evidence: [-1.0; EVIDENCE], ..NOTHING }] {
+    let curve = Curve { length: f32::NAN, ..NOTHING.curve };
+    for shape in [Shape { curve, ..NOTHING }, Shape { evidence: [-1.0; EVIDENCE], ..NOTHING }] {
         let bytes = Model::new(Table::of(&[]).0, shape).bytes();
         assert_eq!(Model::from_bytes(&bytes).expect_err("it breaks a promise"), ModelError::Number);
     }
