@@ -37,7 +37,11 @@ pub(super) struct NearbyScratch {
 /// At which concept's atoms a rule's pattern is looked for, and how far around them, in bytes.
 pub(super) fn near(rule: &LinkedRule) -> Option<(u16, Option<usize>)> {
     let Trigger::Pattern { near: Some((concept, reach)), .. } = &rule.trigger else { return None };
-    let widest = rule.languages.each().map(Languages::bytes_per_letter).max().unwrap_or(1);
+    // A rule that names no language has a pattern in ASCII.
+    let widest = match rule.languages {
+        Languages::ANY => 1,
+        languages => languages.each().map(Languages::bytes_per_letter).max().unwrap_or(1),
+    };
     let around = match reach {
         Reach::Around(gap) => Some((gap * widest) as usize),
         Reach::From => None,
