@@ -9,7 +9,7 @@ use super::frequency::Frequency;
 use super::phrase::{Joint, MAX_SEPARATORS, Phrase, Word, is_apostrophe, word_key};
 
 /// Signs that are rare enough to be atoms by themselves.
-const RARE_SIGNS: [&str; 4] = ["+", "~", "^", "@"];
+const RARE_SIGNS: [&str; 3] = ["+", "~", "^"];
 
 /// An atom, cut at its spaces and apostrophes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
