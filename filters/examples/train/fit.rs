@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use tollgate_filters::request::scan::learned::features::PER_TOKEN;
 use tollgate_filters::request::scan::learned::table::Table;
-use tollgate_filters::request::scan::learned::{DECAYS, EVIDENCE, SCALES, UNIT};
+use tollgate_filters::request::scan::learned::{DECAYS, EVIDENCE, SCALES, UNIT, logistic};
 
 use super::corpus::{Corpus, Group, OWN, Text};
 use super::sources::Sources;
@@ -205,7 +205,7 @@ impl Learner<'_> {
         }
         let evidence: f32 = text.evidence.kinds().map(|kind| self.fit.evidence[kind]).sum();
         let target = f32::from(text.group == Group::Attack);
-        let error = 1.0 / (1.0 + (-(sum + evidence)).exp()) - target;
+        let error = logistic(sum + evidence) - target;
         if error.abs() < 1e-3 {
             return;
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tollgate_filters::request::scan::Role;
-use tollgate_filters::request::scan::learned::{Curve, Thresholds};
+use tollgate_filters::request::scan::learned::{Curve, Thresholds, logistic};
 use tollgate_filters::request::scan::policy::{Action, Policy};
 use tollgate_filters::units::Day;
 
@@ -33,7 +33,7 @@ const GROUPS: [Group; 3] = [Group::Ordinary, Group::Hard, Group::System];
 impl Calibration {
     /// That of scores of texts whose sources, and of texts whose half, were held out.
     pub(crate) fn of(corpus: &Corpus, sources: &[f32], halves: &[f32]) -> Self {
-        let curve = logistic(corpus, sources);
+        let curve = likeliest(corpus, sources);
         let log_odds = |scores: &[f32]| -> Vec<f32> {
             let of = |(n, score): (usize, &f32)| curve.log_odds(*score, corpus.tokens[n].len());
             scores.iter().enumerate().map(of).collect()
@@ -41,7 +41,7 @@ impl Calibration {
         let (sources, halves) = (log_odds(sources), log_odds(halves));
         let [flag, block, strict] = BUDGETS.map(|(_, unseen, seen)| {
             let at = threshold(corpus, &sources, unseen).max(threshold(corpus, &halves, seen));
-            1.0 / (1.0 + (-at).exp())
+            logistic(at)
         });
         Self { curve, thresholds: Thresholds { flag, block, strict } }
     }
@@ -53,7 +53,7 @@ impl Calibration {
 }
 
 /// The curve that makes the scores most likely, sources counting alike.
-fn logistic(corpus: &Corpus, scores: &[f32]) -> Curve {
+fn likeliest(corpus: &Corpus, scores: &[f32]) -> Curve {
     let mut curve = Curve { slope: 1.0, length: 0.0, offset: 0.0 };
     let used: Vec<usize> = counted(corpus, scores).collect();
     let mut sizes = vec![0.0_f32; corpus.sources.len()];

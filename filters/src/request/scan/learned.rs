@@ -150,8 +150,14 @@ impl Curve {
     /// The probability, 0 to 1.
     #[must_use]
     pub fn probability(&self, sum: f32, tokens: usize) -> f32 {
-        1.0 / (1.0 + (-self.log_odds(sum, tokens)).exp())
+        logistic(self.log_odds(sum, tokens))
     }
+}
+
+/// Log-odds as a probability.
+#[must_use]
+pub fn logistic(log_odds: f32) -> f32 {
+    1.0 / (1.0 + (-log_odds).exp())
 }
 
 /// Every number of a model but the table.
@@ -291,12 +297,6 @@ impl Model {
         bytes.extend(checksum(&rest).to_le_bytes());
         bytes.extend(rest);
         bytes
-    }
-
-    /// Whether it has learned anything of a feature.
-    #[must_use]
-    pub fn knows(&self, feature: u32) -> bool {
-        self.table.weight(feature) != 0
     }
 
     /// From where a score is worth a verdict.

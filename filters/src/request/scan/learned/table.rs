@@ -103,6 +103,13 @@ mod tests {
         let strangers = (1..100_000_u32).map(|n| n.wrapping_mul(0x85EB_CA6B));
         let met = strangers.filter(|&feature| table.weight(feature) != 0).count();
         assert!(met < 30, "{met}");
+        for four in weights.as_chunks::<PER_TOKEN>().0 {
+            let features = four.map(|(feature, _)| feature);
+            assert_eq!(
+                table.sum(features),
+                features.map(|feature| table.weight(feature)).iter().sum::<i32>()
+            );
+        }
     }
 
     #[test]

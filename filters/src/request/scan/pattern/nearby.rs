@@ -36,10 +36,9 @@ pub(super) struct NearbyScratch {
 
 /// At which concept's atoms a rule's pattern is looked for, and how far around them, in bytes.
 pub(super) fn near(rule: &LinkedRule) -> Option<(u16, Option<usize>)> {
-    let Trigger::Pattern { near: Some((concept, reach)), .. } = &rule.trigger else { return None };
-    // A rule that names no language has a pattern in ASCII.
+    let Trigger::Pattern { near: Some((concept, reach)), text } = &rule.trigger else { return None };
     let widest = match rule.languages {
-        Languages::ANY => 1,
+        Languages::ANY if text.is_ascii() => 1,
         languages => languages.each().map(Languages::bytes_per_letter).max().unwrap_or(1),
     };
     let around = match reach {

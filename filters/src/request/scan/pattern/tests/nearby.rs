@@ -34,6 +34,20 @@ fn a_pattern_is_found_where_its_concept_is() {
 }
 
 #[test]
+fn a_gap_is_as_wide_as_the_letters_of_the_pattern() {
+    let concepts = "  machine: {any: [robot]}\n  never: {en: [ignore]}";
+    let found = |pattern: &str, apart: usize| {
+        let rules = rule("r", &format!("near: machine, gap: 20, pattern: '{pattern}'"));
+        let packs = packs(concepts, &(rules + &rule("other", "all: [machine, never]")));
+        !whole(&packs, Engine::default(), &format!("robot{} dear", ".".repeat(apart))).is_empty()
+    };
+    for (pattern, farthest) in [("dear", 15), ("dear|ねえ", 55)] {
+        assert!(found(pattern, farthest), "{pattern}");
+        assert!(!found(pattern, farthest + 1), "{pattern}");
+    }
+}
+
+#[test]
 fn a_pattern_is_found_where_its_first_word_is() {
     let condition = r"begin: dropping, pattern: '\b(drop|forget about) [a-z ]{2,40} act\b'";
     let concepts = "  dropping: {any: [drop, \"forget about\"]}\n  never: {en: [ignore]}";
