@@ -6,6 +6,7 @@
 //! of the text times a constant, whatever it holds; a finding points at the client's own bytes.
 
 pub mod behaviour;
+mod block;
 pub mod decode;
 #[cfg(feature = "hyperscan")]
 mod hyperscan;

@@ -36,7 +36,7 @@ pub const EVIDENCE: usize = KNOWN * 3 + 2;
 const KNOWN: usize = Category::Behaviour as usize + 1;
 
 /// "TGSCAN" and a version: another layout, or other features, get another number.
-const MAGIC: [u8; 8] = *b"TGSCAN\x00\x03";
+const MAGIC: [u8; 8] = *b"TGSCAN\x00\x04";
 
 /// Bytes before the table: magic, checksum, and the numbers of [`Shape`].
 const HEADER: usize = 8 + 8 + 4 * SHAPE;

@@ -7,7 +7,9 @@
 //! between words (Han, kana, Hangul, Thai, Lao) give one token a character and runs of two to four of them. A run of
 //! digits is one token whatever its value, so that nothing learns a number. Everything else only separates.
 //!
-//! Cost: eight bytes at a time in ASCII words, one multiplication a feature.
+//! Cost: sixty-four bytes at a time where words begin and end, eight where they are hashed, one multiplication a feature.
+
+use super::super::block::{self, Block};
 
 /// How many features a token has.
 pub const PER_TOKEN: usize = 4;
@@ -28,9 +30,15 @@ pub const NONE: u32 = u32::MAX;
 /// last fifty tokens, since another feature takes the place.
 const LATELY: usize = 256;
 
-/// Odd constants of splitmix64 (<https://prng.di.unimi.it/splitmix64.c>): any odd number with mixed bits does.
+/// An odd constant of splitmix64 (<https://prng.di.unimi.it/splitmix64.c>): any odd number with mixed bits does.
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
-const MIX_2: u64 = 0xBF58_476D_1CE4_E5B9;
+
+/// What the hash of each kind of feature is multiplied with, so that a word is told from a pair: the halves of that generator's
+/// other constants. Multiplying by an odd number loses nothing.
+const OF_KIND: [u32; PER_TOKEN] = [0xBF58_476D, 0x1CE4_E5B9, 0x94D0_49BB, 0x1331_11EB];
+
+/// Stands for every run of digits.
+const NUMBER: u32 = 0x9E37_79B9;
 
 /// What a feature is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,50 +83,102 @@ pub struct Token {
 #[inline]
 pub fn walk(text: &str, mut each: impl FnMut(Token)) {
     let bytes = text.as_bytes();
-    let mut last = [0_u64; 3];
-    let mut lately = [NONE; LATELY];
+    let mut row = Row { last: [0; 3], lately: [NONE; LATELY] };
+    // Up to where all is done, which may be in the middle of a block, or behind it.
     let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let (word, stem, end, is_character) = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' => word(bytes, at),
-            b'0'..=b'9' => {
-                let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-                (MIX, MIX, at + digits, false)
+    for start in (0..bytes.len()).step_by(block::SIZE) {
+        let Block { letters, digits, wide } = Block::at(bytes, start);
+        let mut left = letters | digits | wide;
+        loop {
+            if at > start {
+                left &= u64::MAX.checked_shl((at - start) as u32).unwrap_or(0);
             }
-            0..=0x7f => {
-                at += 1;
-                continue;
+            if left == 0 {
+                break;
             }
-            _ => match class(bytes, at) {
-                (Class::Separator, length) => {
-                    at += length;
-                    continue;
+            let offset = left.trailing_zeros();
+            let from = start + offset as usize;
+            let run = (letters >> offset).trailing_ones();
+            let is_whole = offset + run < u64::BITS && wide >> (offset + run) & 1 == 0;
+            let (word, stem, end, is_character) = if run > 0 && is_whole {
+                word(bytes, from, run as usize)
+            } else {
+                match other(bytes, from) {
+                    Ok(token) => token,
+                    Err(end) => {
+                        at = end;
+                        continue;
+                    }
                 }
-                (Class::Letter, _) => wide_word(bytes, at),
-                (Class::Character, length) => {
-                    let hash = mix(code(bytes, at, length));
-                    (hash, hash, (at + length).min(bytes.len()), true)
-                }
-            },
-        };
-        let [first, second, third] = last;
-        let pair = chain(third, stem);
+            };
+            let features = row.features(word, stem, is_character);
+            each(Token { start: from, end, is_character, features });
+            at = end;
+        }
+    }
+}
+
+/// What is remembered of the tokens before.
+struct Row {
+    /// The stems of the last three, the last one last.
+    last: [u32; 3],
+    lately: [u32; LATELY],
+}
+
+impl Row {
+    /// The features of the next token.
+    #[inline]
+    fn features(&mut self, word: u32, stem: u32, is_character: bool) -> [u32; PER_TOKEN] {
+        let [first, second, third] = self.last;
+        self.last = [second, third, stem];
+        // Rotated by different numbers of bits, so that their order matters.
+        let pair = third.rotate_left(11) ^ stem;
         let (of_stem, gapped) = if is_character {
-            let triple = chain(second, pair);
-            (chain(first, triple), triple)
+            let triple = second.rotate_left(22) ^ pair;
+            (first.rotate_left(5) ^ triple, triple)
         } else {
-            (stem, chain(second, stem))
+            (stem, second.rotate_left(11) ^ stem)
         };
-        let mut features = [feature(word, 1), feature(of_stem, 2), feature(pair, 3), feature(gapped, 4)];
+        let mut features = [
+            word.wrapping_mul(OF_KIND[0]),
+            of_stem.wrapping_mul(OF_KIND[1]),
+            pair.wrapping_mul(OF_KIND[2]),
+            gapped.wrapping_mul(OF_KIND[3]),
+        ];
         for feature in &mut features {
-            let slot = &mut lately[*feature as usize % LATELY];
+            let slot = &mut self.lately[*feature as usize % LATELY];
             let is_repeated = *slot == *feature;
             *slot = *feature;
             *feature = if is_repeated { NONE } else { *feature };
         }
-        each(Token { start: at, end, is_character, features });
-        last = [second, third, stem];
-        at = end;
+        features
+    }
+}
+
+/// The token at `at` that is no run of ASCII letters in one block: hash of the word, hash of its stem, its end, and whether
+/// it is a single character. Where no token is the end of what separates.
+#[inline]
+fn other(bytes: &[u8], at: usize) -> Result<(u32, u32, usize, bool), usize> {
+    match bytes[at] {
+        b'a'..=b'z' | b'A'..=b'Z' => {
+            let run = bytes[at..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+            let is_wide = bytes.get(at + run).is_some_and(|byte| !byte.is_ascii())
+                && class(bytes, at + run).0 == Class::Letter;
+            Ok(if is_wide { wide_word(bytes, at) } else { word(bytes, at, run) })
+        }
+        b'0'..=b'9' => {
+            let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+            Ok((NUMBER, NUMBER, at + digits, false))
+        }
+        0..=0x7f => Err(at + 1),
+        _ => match class(bytes, at) {
+            (Class::Separator, length) => Err(at + length),
+            (Class::Letter, _) => Ok(wide_word(bytes, at)),
+            (Class::Character, length) => {
+                let hash = upper(mix(code(bytes, at, length)));
+                Ok((hash, hash, (at + length).min(bytes.len()), true))
+            }
+        },
     }
 }
 
@@ -133,32 +193,23 @@ fn code(bytes: &[u8], at: usize, length: usize) -> u64 {
     }
 }
 
-/// Hash of the word at `at`, hash of its stem, its end, and that it is no single character.
-#[expect(clippy::inline_always, reason = "a call a word costs a fifth of what the word does")]
-#[inline(always)]
-fn word(bytes: &[u8], at: usize) -> (u64, u64, usize, bool) {
-    let (key, mut length) = letters(bytes, at);
-    let stem = mix(key & (u64::MAX >> (64 - 8 * STEM)));
+/// Hash of the word of `length` ASCII letters at `at`, hash of its stem, its end, and that it is no single character.
+#[inline]
+fn word(bytes: &[u8], at: usize, length: usize) -> (u32, u32, usize, bool) {
+    let end = at + length;
+    let key = letters(bytes, at, length);
     let mut hash = mix(key);
-    let mut end = at + length;
-    while length == 8 {
-        let (key, more) = letters(bytes, end);
-        if more == 0 {
-            break;
-        }
-        hash = mix(hash ^ key);
-        end += more;
-        length = more;
+    let mut done = at + 8;
+    while done < end {
+        hash = chain(hash, letters(bytes, done, end - done));
+        done += 8;
     }
-    if bytes.get(end).is_some_and(|&byte| byte >= 0x80) && class(bytes, end).0 == Class::Letter {
-        return wide_word(bytes, at);
-    }
-    (hash, stem, end, false)
+    (upper(hash), upper(mix(key & (u64::MAX >> (64 - 8 * STEM)))), end, false)
 }
 
 /// The same for a word with letters outside ASCII.
-fn wide_word(bytes: &[u8], at: usize) -> (u64, u64, usize, bool) {
-    let (mut hash, mut stem, mut end) = (MIX_2, MIX_2, at);
+fn wide_word(bytes: &[u8], at: usize) -> (u32, u32, usize, bool) {
+    let (mut hash, mut stem, mut end) = (MIX, MIX, at);
     while let Some(&byte) = bytes.get(end) {
         let length = match byte {
             b'a'..=b'z' | b'A'..=b'Z' => 1,
@@ -175,27 +226,18 @@ fn wide_word(bytes: &[u8], at: usize) -> (u64, u64, usize, bool) {
             stem = hash;
         }
     }
-    (hash, stem, end, false)
+    (upper(hash), upper(stem), end, false)
 }
 
-/// The ASCII letters among the eight bytes at `at`, up to the first other byte: in lower case, and how many.
+/// The first `count` of the letters at `at`, eight at most, in lower case.
 #[inline]
-fn letters(bytes: &[u8], at: usize) -> (u64, usize) {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x80 * ONES;
-    let chunk = match bytes.get(at..at + 8).and_then(|chunk| chunk.try_into().ok()) {
-        Some(chunk) => u64::from_le_bytes(chunk),
-        None => bytes[at..].iter().rev().fold(0, |chunk, &byte| chunk << 8 | u64::from(byte)),
+fn letters(bytes: &[u8], at: usize, count: usize) -> u64 {
+    const LOWER: u64 = 0x2020_2020_2020_2020;
+    let eight = match bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()) {
+        Some(eight) => u64::from_le_bytes(eight),
+        None => bytes[at..].iter().rev().fold(0, |eight, &byte| eight << 8 | u64::from(byte)),
     };
-    let lower = chunk | (0x20 * ONES);
-    let low_bits = lower & !HIGH;
-    // Seven bits plus less than 0x80: no byte carries into the next.
-    let from_a = low_bits + (0x80 - u64::from(b'a')) * ONES;
-    let past_z = low_bits + (0x80 - u64::from(b'z') - 1) * ONES;
-    let is_letter = from_a & !past_z & !chunk & HIGH;
-    let count = ((!is_letter & HIGH).trailing_zeros() / 8) as usize;
-    let mask = if count == 0 { 0 } else { u64::MAX >> (64 - 8 * count) };
-    (lower & mask, count)
+    (eight | LOWER) & (u64::MAX >> (64 - 8 * count.clamp(1, 8)))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,32 +250,48 @@ enum Class {
     Separator,
 }
 
-/// What the character outside ASCII at `at` is, and how many bytes it has. By blocks of Unicode
-/// (<https://www.unicode.org/Public/UNIDATA/Blocks.txt>): a stray symbol taken for a letter costs nothing.
+/// What the character outside ASCII at `at` is, and how many bytes it has.
 #[inline]
 fn class(bytes: &[u8], at: usize) -> (Class, usize) {
     let second = bytes.get(at + 1).copied().unwrap_or(0);
-    match bytes[at] {
+    let (class, length) = CLASSES[usize::from(bytes[at] & 63) << 6 | usize::from(second & 63)];
+    (class, usize::from(length))
+}
+
+/// By the lower six bits of the first byte of a character and of the second.
+static CLASSES: [(Class, u8); 1 << 12] = {
+    let mut classes = [(Class::Separator, 1); 1 << 12];
+    let mut at = 0;
+    while at < classes.len() {
+        classes[at] = class_of(0xc0 | (at >> 6) as u8, 0x80 | (at & 63) as u8);
+        at += 1;
+    }
+    classes
+};
+
+/// By blocks of Unicode (<https://www.unicode.org/Public/UNIDATA/Blocks.txt>): a stray symbol taken for a letter costs nothing.
+const fn class_of(first: u8, second: u8) -> (Class, u8) {
+    match first {
         0xc3..=0xdf => (Class::Letter, 2),
-        0xe0 if (0xb8..=0xbb).contains(&second) => (Class::Character, 3), // Thai, Lao
-        0xe3 if second == 0x80 => (Class::Separator, 3),                  // ideographic punctuation
-        0xe3..=0xe9 | 0xeb..=0xed => (Class::Character, 3),               // kana, Han, Hangul
-        0xea if second >= 0xb0 => (Class::Character, 3),                  // Hangul
+        0xe0 if 0xb8 <= second && second <= 0xbb => (Class::Character, 3), // Thai, Lao
+        0xe3 if second == 0x80 => (Class::Separator, 3),                   // ideographic punctuation
+        0xe3..=0xe9 | 0xeb..=0xed => (Class::Character, 3),                // kana, Han, Hangul
+        0xea if second >= 0xb0 => (Class::Character, 3),                   // Hangul
         0xe0 | 0xe1 | 0xea => (Class::Letter, 3),
         0xe2 | 0xee => (Class::Separator, 3), // punctuation and symbols, private use
-        0xef if (0xa4..=0xab).contains(&second) => (Class::Character, 3), // compatibility ideographs
-        0xef if (0xac..=0xb7).contains(&second) => (Class::Letter, 3), // Arabic presentation forms
+        0xef if 0xa4 <= second && second <= 0xab => (Class::Character, 3), // compatibility ideographs
+        0xef if 0xac <= second && second <= 0xb7 => (Class::Letter, 3), // Arabic presentation forms
         0xef => (Class::Separator, 3),
-        0xf0 if (0xa0..=0xb3).contains(&second) => (Class::Character, 4), // rare ideographs
-        0xf0..=0xff => (Class::Separator, 4),
-        _ => (Class::Separator, 2 - usize::from(bytes[at] < 0xc0)),
+        0xf0 if 0xa0 <= second && second <= 0xb3 => (Class::Character, 4), // rare ideographs
+        0xf0.. => (Class::Separator, 4),
+        _ => (Class::Separator, 2),
     }
 }
 
+/// Every bit of the value reaches the upper half, from where hashes are taken.
 #[inline]
 fn mix(value: u64) -> u64 {
-    let product = (value ^ MIX_2).wrapping_mul(MIX);
-    product ^ product >> 29
+    (value ^ value >> 32).wrapping_mul(MIX)
 }
 
 #[inline]
@@ -242,8 +300,8 @@ fn chain(before: u64, next: u64) -> u64 {
 }
 
 #[inline]
-fn feature(hash: u64, kind: u64) -> u32 {
-    (hash.wrapping_add(kind.wrapping_mul(MIX)).wrapping_mul(MIX_2) >> 32) as u32
+fn upper(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 #[cfg(test)]
