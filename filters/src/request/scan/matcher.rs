@@ -31,6 +31,19 @@ pub enum Engine {
     Reference,
 }
 
+/// What an engine found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// The literal of this number or, numbered after all literals, a pattern.
+    Number(u32),
+    /// The literal of one of [`Literals::pairs`] beside what may be the other word, by its place.
+    #[cfg_attr(
+        not(feature = "hyperscan"),
+        expect(dead_code, reason = "the engine in Rust finds literals only")
+    )]
+    Beside(u32),
+}
+
 /// How texts come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
@@ -151,17 +164,31 @@ impl Matcher {
         }
     }
 
-    /// Reports the number of each literal, or of each pattern after them, and where it ends; a pattern at least
-    /// where it ends first. Nearly in the order of the ends.
+    /// Whether [`Literals::pairs`] are found as such, and their literals need not be asked for them.
+    pub(crate) fn finds_pairs(&self) -> bool {
+        match self {
+            #[cfg(feature = "hyperscan")]
+            Self::Hyperscan(_) => true,
+            Self::Reference(_) => false,
+        }
+    }
+
+    /// Reports each literal and each pattern, and where it ends; a pattern at least where it ends first. Nearly in the order of
+    /// the ends.
     #[inline]
-    pub(crate) fn scan(&self, text: &[u8], scratch: &mut MatcherScratch, report: impl FnMut(u32, usize)) {
+    pub(crate) fn scan(
+        &self,
+        text: &[u8],
+        scratch: &mut MatcherScratch,
+        mut report: impl FnMut(Sign, usize),
+    ) {
         match (self, scratch) {
             #[cfg(feature = "hyperscan")]
             (Self::Hyperscan(engine), MatcherScratch::Hyperscan(scratch)) => {
                 engine.scan(text, scratch, report)
             }
             (Self::Reference(engine), MatcherScratch::Reference(scratch)) => {
-                engine.scan(text, scratch, report)
+                engine.scan(text, scratch, |number, end| report(Sign::Number(number), end));
             }
             #[cfg(feature = "hyperscan")]
             _ => unreachable!("a scratch is made by the matcher it is used with"),

@@ -30,14 +30,14 @@ use regex_automata::hybrid::dfa::Cache;
 use regex_syntax::hir::Hir;
 
 pub use super::matcher::{Engine, Mode};
-use super::matcher::{MAX_LITERAL, Matcher, MatcherScratch, Unfit, Wanted};
+use super::matcher::{MAX_LITERAL, Matcher, MatcherScratch, Sign, Unfit, Wanted};
 use super::pack::{Languages, LinkedRule, PackFault, Packs, Roles, Trigger, Views};
 use super::reference::{Reference, Starts};
 use super::{Category, Severity, View};
-#[cfg(feature = "hyperscan")]
-pub(crate) use lexicon::Beside;
 use lexicon::Lexicon;
 pub(crate) use lexicon::Literals;
+#[cfg(feature = "hyperscan")]
+pub(crate) use lexicon::Pair;
 use nearby::{Nearby, NearbyScratch, near};
 use phrase::Window;
 use proximity::Proximity;
@@ -265,22 +265,27 @@ impl Patterns {
         let PatternScratch { matcher, workspace, starts, nearby, pattern_ends, .. } = scratch;
         workspace.begin();
         pattern_ends.fill(usize::MAX);
-        let literal_count = self.lexicon.literals.all.len();
-        let mut report = |number: u32, end: usize| {
-            if let Some(pattern) = (number as usize).checked_sub(literal_count) {
-                pattern_ends[pattern] = pattern_ends[pattern].min(end);
-                return;
+        let mut note = |workspace: &mut Workspace, place, end| {
+            if workspace.note(place, end, self.lexicon.meaning(place)) {
+                self.look(workspace, nearby, window, |_| true, subject, hits);
             }
-            self.lexicon.uses(number, end, window, |place| {
-                if workspace.note(place, end, self.lexicon.meaning(place)) {
-                    self.look(workspace, nearby, window, |_| true, subject, hits);
+        };
+        let literal_count = self.lexicon.literals.all.len();
+        let mut report = |sign, has_pairs, end: usize| match sign {
+            Sign::Beside(place) => note(workspace, place, end),
+            Sign::Number(number) => match (number as usize).checked_sub(literal_count) {
+                Some(pattern) => pattern_ends[pattern] = pattern_ends[pattern].min(end),
+                None => {
+                    self.lexicon.uses(number, end, has_pairs, window, |place| note(workspace, place, end));
                 }
-            });
+            },
         };
         if subject.has_borders {
-            self.matcher.scan(text, matcher, report);
+            let has_pairs = self.matcher.finds_pairs();
+            self.matcher.scan(text, matcher, |sign, end| report(sign, has_pairs, end));
         } else if let Some(anywhere) = self.borderless() {
-            anywhere.scan(text, &mut anywhere.scratch(), &mut report);
+            let report = |number, end| report(Sign::Number(number), false, end);
+            anywhere.scan(text, &mut anywhere.scratch(), report);
         }
         // Few literals can matter: for most rules something is missing, wherever it would have to stand.
         self.proximity.choose(workspace, subject);

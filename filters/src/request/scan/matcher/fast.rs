@@ -11,7 +11,7 @@ use super::super::hyperscan::{Database, Error, Expression, Found, Scratch, Strea
 use super::super::words::{Glyphs, Unfinished, Words};
 use super::dialect::for_hyperscan;
 use super::plain::{is_plain, only};
-use super::{MAX_LITERAL, Mode, Piece, Unfit, Wanted};
+use super::{MAX_LITERAL, Mode, Piece, Sign, Unfit, Wanted};
 
 /// Literals and patterns, ready to be looked for.
 #[derive(Debug)]
@@ -113,7 +113,12 @@ fn name(recipe: &[Vec<Expression>; 2], mode: Mode) -> [u8; digest::SHA256_OUTPUT
 impl Fast {
     pub(super) fn new(wanted: Wanted<'_>, saved: Option<&[u8]>) -> Result<Self, Unfit> {
         let literals = wanted.literals;
-        let words = Words::new(&literals.all[..literals.words], &literals.open, &literals.beside)
+        // In a text that comes in pieces the word beside another may still be missing.
+        let (alone, pairs) = match wanted.mode {
+            Mode::Block => (literals.alone.clone(), &literals.pairs[..]),
+            Mode::Stream => (vec![true; literals.words], &[][..]),
+        };
+        let words = Words::new(&literals.all[..literals.words], &literals.open, &alone, pairs)
             .map_err(|message| Unfit { pattern: None, message })?;
         let glyphs = others(wanted).filter(|(_, literal)| is_glyphs(literal, wanted.mode));
         let glyphs: Vec<_> = glyphs.map(|(number, literal)| (number, literal.clone())).collect();
@@ -160,7 +165,7 @@ impl Fast {
     }
 
     #[inline]
-    pub(super) fn scan(&self, text: &[u8], scratch: &mut FastScratch, mut report: impl FnMut(u32, usize)) {
+    pub(super) fn scan(&self, text: &[u8], scratch: &mut FastScratch, mut report: impl FnMut(Sign, usize)) {
         let FastScratch { hyperscan, found, glyphs } = scratch;
         found.clear();
         glyphs.clear();
@@ -177,16 +182,22 @@ impl Fast {
         }
         // All in the order of their ends, as far as they have one.
         let mut others = [found.iter().peekable(), glyphs.iter().peekable()];
-        let mut report_until = |end: usize, report: &mut dyn FnMut(u32, usize)| {
+        let mut next_end = 0;
+        let mut report_until = |end: usize, report: &mut dyn FnMut(Sign, usize)| {
+            if end < next_end {
+                return;
+            }
+            next_end = usize::MAX;
             for others in &mut others {
                 while let Some(other) = others.next_if(|other| other.end as usize <= end) {
-                    report(other.number, other.end as usize);
+                    report(Sign::Number(other.number), other.end as usize);
                 }
+                next_end = others.peek().map_or(next_end, |other| next_end.min(other.end as usize));
             }
         };
-        self.words.scan(text, |number, end| {
+        self.words.scan(text, |sign, end| {
             report_until(end, &mut report);
-            report(number, end);
+            report(sign, end);
         });
         // What is left of a text without words, in steps, so that its order is not lost.
         for end in (0..text.len()).step_by(MAX_LITERAL).chain([usize::MAX]) {

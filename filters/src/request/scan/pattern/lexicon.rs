@@ -50,13 +50,23 @@ pub(crate) struct Literals {
     pub(crate) words: usize,
     /// For each that begins words whether it may end within one.
     pub(crate) open: Vec<bool>,
-    /// For each that begins words, if it means nothing but beside another word, what it has to stand beside.
-    pub(crate) beside: Vec<Beside>,
+    /// For each that begins words whether some of what it means is not among `pairs`.
+    pub(crate) alone: Vec<bool>,
+    /// What those that begin words mean beside another word.
+    pub(crate) pairs: Vec<Pair>,
 }
 
-/// What a literal has to stand beside: pairs of neighbours, each as [`word_key`] gives it; `None` if it also means
-/// something by itself.
-pub(crate) type Beside = Option<Vec<(u32, u32)>>;
+/// One use of a literal beside another word. Both words are as [`word_key`] gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) before: u32,
+    pub(crate) after: u32,
+    pub(crate) literal: u32,
+    /// A number for [`Lexicon::check`].
+    pub(crate) place: u32,
+    /// Whether the literal is the second one of the two.
+    pub(crate) is_second: bool,
+}
 
 /// Where the uses of a literal begin. Each kind ends where the next begins. A common word is part of hundreds of
 /// phrases, so those are found by the word beside it, and only the few that begin alike are compared.
@@ -64,10 +74,10 @@ pub(crate) type Beside = Option<Vec<(u32, u32)>>;
 struct Group {
     /// Words, and phrases whose next word has no key.
     plain: u32,
-    /// Phrases by the key of the word after the literal, in its order.
-    by_next: u32,
-    /// Phrases by the key of the word before it.
-    by_last: u32,
+    /// Phrases by the key of the word after the literal, in its order: first those that are no [`Pair`], then those that are.
+    by_next: [u32; 2],
+    /// The same by the key of the word before it.
+    by_last: [u32; 2],
     end: u32,
 }
 
@@ -127,32 +137,39 @@ impl Lexicon {
             if !inside {
                 lexicon.literals.words += 1;
                 lexicon.literals.open.push(cuts.iter().any(|cut| !cut.bounded_end));
-                lexicon.literals.beside.push(cuts.iter().map(Cut::pair).collect());
+                lexicon.literals.alone.push(cuts.iter().any(|cut| cut.pair().is_none()));
             }
             lexicon.literals.all.push(literal);
-            lexicon.add_group(cuts);
+            lexicon.add_group(cuts, !inside);
         }
         lexicon
     }
 
-    fn add_group(&mut self, cuts: Vec<Cut>) {
-        let mut kinds = [Vec::new(), Vec::new(), Vec::new()];
+    fn add_group(&mut self, cuts: Vec<Cut>, begins_words: bool) {
+        let mut kinds: [Vec<(u32, Cut)>; 5] = Default::default();
         for cut in cuts {
+            let is_pair = usize::from(begins_words && cut.pair().is_some());
             let (kind, key) = match cut.phrase.as_ref().and_then(Phrase::neighbour) {
                 None => (0, 0),
-                Some(Neighbour::Next(key)) => (1, key),
-                Some(Neighbour::Last(key)) => (2, key),
+                Some(Neighbour::Next(key)) => (1 + is_pair, key),
+                Some(Neighbour::Last(key)) => (3 + is_pair, key),
             };
             kinds[kind].push((key, cut));
         }
-        let mut starts = [0; 4];
+        let mut starts = [0; 6];
+        let literal = number(self.groups.len());
         for (kind, mut cuts) in kinds.into_iter().enumerate() {
-            starts[kind] = self.uses.len();
+            starts[kind] = number(self.uses.len());
             cuts.sort_by_key(|(key, _)| *key);
             for (key, cut) in cuts {
-                let pair = pair(self.groups.len() as u32, key);
-                self.pairs[pair / 64] |= 1 << (pair % 64);
+                let place = number(self.uses.len());
+                let hash = pair(literal, key);
+                self.pairs[hash / 64] |= 1 << (hash % 64);
                 self.keys.push(key);
+                if let Some((before, after)) = cut.pair().filter(|_| begins_words) {
+                    let is_second = kind > 2;
+                    self.literals.pairs.push(Pair { before, after, literal, place, is_second });
+                }
                 let phrase = cut.phrase.as_ref().map_or(ALONE, |phrase| self.phrases.add(phrase));
                 let bounds = [(cut.bounded_start, STARTS), (cut.bounded_end, ENDS)];
                 self.uses.push(Use {
@@ -165,32 +182,49 @@ impl Lexicon {
                 });
             }
         }
-        starts[3] = self.uses.len();
-        let [plain, by_next, by_last, end] = starts.map(|start| u32::try_from(start).unwrap_or(u32::MAX));
-        self.groups.push(Group { plain, by_next, by_last, end });
+        starts[5] = number(self.uses.len());
+        let [plain, next, next_paired, last, last_paired, end] = starts;
+        self.groups.push(Group { plain, by_next: [next, next_paired], by_last: [last, last_paired], end });
     }
 
-    /// Asks `look` about each use that a literal found in `..end` may have: numbers for [`Self::check`].
+    /// Asks `look` about each use that a literal found in `..end` may have: numbers for [`Self::check`]. With `has_pairs` those of
+    /// [`Literals::pairs`] are left out.
     #[inline]
-    pub(crate) fn uses(&self, literal: u32, end: usize, window: Window<'_>, mut look: impl FnMut(u32)) {
-        let group = self.groups[literal as usize];
+    pub(crate) fn uses(
+        &self,
+        literal: u32,
+        end: usize,
+        has_pairs: bool,
+        window: Window<'_>,
+        mut look: impl FnMut(u32),
+    ) {
+        let Group { plain, by_next: [next, next_paired], by_last: [last, last_paired], end: stop } =
+            self.groups[literal as usize];
         if !window.has_borders {
             // The word beside it cannot be told: every use is asked.
-            (group.plain..group.end).for_each(look);
+            (plain..stop).for_each(look);
             return;
         }
-        (group.plain..group.by_next).for_each(&mut look);
-        if group.by_next < group.by_last {
-            let all = group.by_next..group.by_last;
+        (plain..next).for_each(&mut look);
+        let next_end = if has_pairs { next_paired } else { last };
+        if next < next_end {
             match window.next_key(end) {
-                Some(key) => self.of_key(literal, all, key).for_each(&mut look),
+                Some(key) => {
+                    for range in [next..next_paired, next_paired..next_end] {
+                        self.of_key(literal, range, key).for_each(&mut look);
+                    }
+                }
                 // Too little of the text is there: each will say that itself.
-                None => all.for_each(&mut look),
+                None => (next..next_end).for_each(&mut look),
             }
         }
-        if group.by_last < group.end {
+        let last_end = if has_pairs { last_paired } else { stop };
+        if last < last_end {
             let start = end - self.literals.all[literal as usize].len();
-            self.of_key(literal, group.by_last..group.end, window.last_key(start)).for_each(&mut look);
+            let key = window.last_key(start);
+            for range in [last..last_paired, last_paired..last_end] {
+                self.of_key(literal, range, key).for_each(&mut look);
+            }
         }
     }
 
@@ -241,6 +275,10 @@ impl Lexicon {
     pub(crate) fn reach(&self) -> usize {
         self.reach
     }
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("packs of four gigabytes are not read")
 }
 
 /// Size of the filter of pairs: 64 KiB, of which some eighty thousand phrases fill a seventh.

@@ -89,7 +89,7 @@ impl Patterns {
         self.matcher.scan_piece(piece, matcher, engine, |number, end| {
             match (number as usize).checked_sub(literal_count) {
                 None => {
-                    self.lexicon.uses(number, end, shown, |place| waiting.extend(look(place, end)));
+                    self.lexicon.uses(number, end, false, shown, |place| waiting.extend(look(place, end)));
                 }
                 Some(pattern) => {
                     let rule = self.pattern_rules[pattern];

@@ -12,19 +12,23 @@ use super::table::{Entry, Filter, Strings, Table, first, load, product};
 #[derive(Debug)]
 pub(crate) struct Glyphs {
     /// The first [`KEY`] bytes of all that have as many: one look tells for most letters that nothing begins there.
-    begins: Filter,
+    begins: Filter<MANY>,
     /// Those of at least [`LONG`] bytes, by as many.
-    long: Table,
+    long: Table<MANY>,
     /// Those of at least [`KEY`], by as many.
-    middle: Table,
+    middle: Table<MANY>,
     /// The first letters of shorter ones, which are few.
-    short_begins: Filter,
+    short_begins: Filter<FEW>,
     /// Those by all of their bytes, for each length that there is.
-    short: Vec<(u32, Table)>,
+    short: Vec<(u32, Table<FEW>)>,
     literals: Strings,
     /// The number of each.
     numbers: Vec<u32>,
 }
+
+/// Sizes of filters, in words of eight bytes: for some ten thousand literals, and for some hundreds.
+const MANY: usize = 1 << 12;
+const FEW: usize = 1 << 9;
 
 /// Bytes of a literal that are asked for first: two characters of three bytes, or three of two.
 const KEY: u32 = 6;
@@ -122,9 +126,9 @@ impl Glyphs {
     }
 
     #[inline]
-    fn compare(
+    fn compare<const WORDS: usize>(
         &self,
-        table: &Table,
+        table: &Table<WORDS>,
         key: u64,
         text: &[u8],
         place: usize,

@@ -1,21 +1,22 @@
 //! A hash table of literals by their first bytes, which is asked at every word or letter of a text and seldom has an
 //! answer: two bits of a small filter tell that for most.
 
-/// A hash table that is asked often and seldom has an answer.
+/// A hash table that is asked often and seldom has an answer. `WORDS` is the size of its filter.
 #[derive(Debug)]
-pub(super) struct Table {
-    filter: Filter,
+pub(super) struct Table<const WORDS: usize> {
+    filter: Filter<WORDS>,
     /// Where the entries of a row begin; those of the next one follow. Several hashes share a row.
     rows: Vec<u16>,
+    /// How far a product is shifted to be the number of a row.
+    shift: u32,
     entries: Vec<Entry>,
 }
 
-/// A set of keys that may have more than it was given: two bits for each.
+/// A set of keys that may have more than it was given: two bits for each, in one of `WORDS` words. Its size is known when it is
+/// compiled, which is a third of the work of asking it.
 #[derive(Debug)]
-pub(super) struct Filter {
-    filled: Vec<u64>,
-    /// How far a product is shifted to be a hash.
-    shift: u32,
+pub(super) struct Filter<const WORDS: usize> {
+    filled: Box<[u64; WORDS]>,
 }
 
 /// Literals one behind the other: those that begin alike are near each other, and comparing one takes one step less through
@@ -59,75 +60,57 @@ pub(super) struct Entry {
     pub(super) letters: u16,
 }
 
-/// Bits for each entry of a table, as a power of two. Each word has two of them, beside each other: of the words that are
-/// not in the table one in fifty is looked up in vain, and sixteen thousand literals take 32 KiB.
-const SPARSE: u32 = 4;
-
-/// Bits that share a row, as a power of two.
-const ROW_BITS: u32 = 3;
+/// Rows for each entry of a table, as a power of two.
+const SPARSE: u32 = 1;
 
 /// Sets the bit that tells lower from upper case. Digits have it already.
 const LOWER: u64 = 0x2020_2020_2020_2020;
 
-impl Filter {
-    /// Of so many keys, none of them added yet.
-    fn sized(keys: usize) -> Self {
-        let bits = (keys.next_power_of_two().ilog2() + SPARSE).max(8);
-        Self { filled: vec![0; (1 << bits) / 64], shift: 64 - bits }
+impl<const WORDS: usize> Filter<WORDS> {
+    /// Of these keys.
+    pub(super) fn new(keys: impl IntoIterator<Item = u64>) -> Self {
+        let mut filled = vec![0; WORDS];
+        for key in keys {
+            let (word, [one, other]) = Self::bits(key);
+            filled[word] |= 1 << one | 1 << other;
+        }
+        let filled = filled.into_boxed_slice().try_into().expect("it was made of that size");
+        Self { filled }
     }
 
-    pub(super) fn new(mut keys: Vec<u64>) -> Self {
-        keys.sort_unstable();
-        keys.dedup();
-        let mut filter = Self::sized(keys.len());
-        keys.into_iter().for_each(|key| filter.add(key));
-        filter
-    }
-
-    fn add(&mut self, key: u64) {
-        let (word, bits) = self.bits(key);
-        self.filled[word] |= bits;
-    }
-
+    /// Which of the words tells about a key, and its two bits there.
     #[inline]
-    fn hash(&self, key: u64) -> usize {
-        (product(key) >> self.shift) as usize
-    }
-
-    /// Which of the words of `filled` tells about a key, and its two bits there.
-    #[inline]
-    fn bits(&self, key: u64) -> (usize, u64) {
+    fn bits(key: u64) -> (usize, [u64; 2]) {
+        const { assert!(WORDS.is_power_of_two() && WORDS <= 1 << 18) };
         let product = product(key);
-        let hash = product >> self.shift;
-        ((hash / 64) as usize, 1 << (hash % 64) | 1 << (product >> (self.shift - 6) & 63))
+        ((product >> (u64::BITS - WORDS.ilog2())) as usize, [product >> 40 & 63, product >> 34 & 63])
     }
 
     /// Whether this key may be in it.
     #[inline]
     pub(super) fn may_have(&self, key: u64) -> bool {
-        let (word, bits) = self.bits(key);
-        self.filled[word] & bits == bits
+        let (word, [one, other]) = Self::bits(key);
+        let word = self.filled[word];
+        word >> one & word >> other & 1 != 0
     }
 }
 
-impl Table {
+impl<const WORDS: usize> Table<WORDS> {
     /// Of entries by their keys.
     ///
     /// # Errors
     /// If there are more than it can hold.
     pub(super) fn new(mut entries: Vec<(u64, Entry)>) -> Result<Self, String> {
-        let mut table = Self {
-            filter: Filter::sized(entries.len()),
-            rows: Vec::new(),
-            entries: Vec::with_capacity(entries.len()),
-        };
+        let bits = entries.len().next_power_of_two().ilog2() + SPARSE;
+        let filter = Filter::new(entries.iter().map(|(key, _)| *key));
+        let shift = u64::BITS - bits;
+        let mut table = Self { filter, rows: Vec::new(), shift, entries: Vec::with_capacity(entries.len()) };
         // The shorter first, so that what begins at one place is reported in the order of its ends.
         entries.sort_by_key(|(key, entry)| (table.row(*key), entry.length, entry.literal));
         let mut left = entries.into_iter().peekable();
-        for row in 0..1 << (u64::BITS - table.filter.shift - ROW_BITS) {
+        for row in 0..1 << bits {
             table.rows.push(place(table.entries.len())?);
-            while let Some((key, entry)) = left.next_if(|(key, _)| table.row(*key) == row) {
-                table.filter.add(key);
+            while let Some((_, entry)) = left.next_if(|(key, _)| table.row(*key) == row) {
                 table.entries.push(entry);
             }
         }
@@ -137,7 +120,7 @@ impl Table {
 
     #[inline]
     fn row(&self, key: u64) -> usize {
-        self.filter.hash(key) >> ROW_BITS
+        (product(key) >> self.shift) as usize
     }
 
     /// Whether an entry may have this key.
@@ -167,8 +150,18 @@ fn place(entries: usize) -> Result<u16, String> {
 /// The first so many of eight bytes.
 #[inline]
 pub(super) fn first(bytes: usize) -> u64 {
-    if bytes >= 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 }
+    FIRST[bytes.min(8)]
 }
+
+const FIRST: [u64; 9] = {
+    let mut masks = [u64::MAX; 9];
+    let mut bytes = 0;
+    while bytes < 8 {
+        masks[bytes] = (1 << (8 * bytes)) - 1;
+        bytes += 1;
+    }
+    masks
+};
 
 /// Eight bytes from `at` on as if in lower case, and zero past the end. Bytes that are not letters are changed
 /// too: whoever matches them compares again.
