@@ -10,8 +10,8 @@ const LANGUAGES: [&str; 28] = [
 ];
 
 /// Those whose letters take two bytes, and three. Kana, Han and Hangul are three; Thai and Devanagari too.
-const TWO_BYTES: [&str; 6] = ["ru", "uk", "ar", "fa", "he", "el"];
-const THREE_BYTES: [&str; 5] = ["zh", "ja", "ko", "hi", "th"];
+const TWO_BYTES: Languages = Languages::of(&["ru", "uk", "ar", "fa", "he", "el"]);
+const THREE_BYTES: Languages = Languages::of(&["zh", "ja", "ko", "hi", "th"]);
 
 /// A set of languages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
@@ -27,6 +27,22 @@ impl Languages {
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
         LANGUAGES.iter().position(|known| *known == code).map(|index| Self(1 << index))
+    }
+
+    /// The languages of these codes of two letters, each of them known.
+    const fn of(codes: &[&str]) -> Self {
+        let mut all = 0;
+        let mut at = 0;
+        while at < codes.len() {
+            let code = codes[at].as_bytes();
+            let mut index = 0;
+            while LANGUAGES[index].as_bytes()[0] != code[0] || LANGUAGES[index].as_bytes()[1] != code[1] {
+                index += 1;
+            }
+            all |= 1 << index;
+            at += 1;
+        }
+        Self(all)
     }
 
     /// All codes, for messages.
@@ -76,17 +92,20 @@ impl Languages {
 
     /// Bytes that a letter of this one language takes in the normalised text.
     pub(crate) fn bytes_per_letter(self) -> u32 {
-        match self.codes().next() {
-            Some(code) if THREE_BYTES.contains(&code) => 3,
-            Some(code) if TWO_BYTES.contains(&code) => 2,
+        match self {
+            _ if !self.and(THREE_BYTES).is_empty() => 3,
+            _ if !self.and(TWO_BYTES).is_empty() => 2,
             _ => 1,
         }
     }
 
     /// The languages whose letters take as many bytes as those of this one language.
     pub(crate) fn as_wide(self) -> Self {
-        let width = self.bytes_per_letter();
-        Self::ANY.each().filter(|other| other.bytes_per_letter() == width).fold(Self::NONE, Self::or)
+        match self.bytes_per_letter() {
+            3 => THREE_BYTES,
+            2 => TWO_BYTES,
+            _ => Self::ANY.without(THREE_BYTES).without(TWO_BYTES),
+        }
     }
 }
 

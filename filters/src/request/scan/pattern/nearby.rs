@@ -32,6 +32,8 @@ pub(super) struct NearbyScratch {
     caches: Vec<Cache>,
     /// Atoms of those concepts in this text.
     places: Vec<Event>,
+    /// Those concepts.
+    concepts: Vec<u16>,
 }
 
 /// At which concept's atoms a rule's pattern is looked for, and how far around them, in bytes.
@@ -67,7 +69,7 @@ impl Nearby {
 
     pub(super) fn scratch(&self) -> NearbyScratch {
         let caches = self.patterns.iter().map(|near| near.dfa.create_cache()).collect();
-        NearbyScratch { caches, places: Vec::new() }
+        NearbyScratch { caches, places: Vec::new(), concepts: Vec::new() }
     }
 
     /// The concepts around whose atoms something is looked for.
@@ -80,6 +82,9 @@ impl Nearby {
     pub(super) fn note(&self, event: Event, scratch: &mut NearbyScratch) {
         if self.anchors.get(usize::from(event.concept)) == Some(&true) {
             scratch.places.push(event);
+            if !scratch.concepts.contains(&event.concept) {
+                scratch.concepts.push(event.concept);
+            }
         }
     }
 
@@ -92,16 +97,18 @@ impl Nearby {
         is_wanted: impl Fn(usize) -> bool,
         mut report: impl FnMut(usize, usize),
     ) {
-        let NearbyScratch { caches, places } = scratch;
+        let NearbyScratch { caches, places, concepts } = scratch;
         if !places.is_empty() {
             for (number, (near, cache)) in self.patterns.iter().zip(caches).enumerate() {
-                if is_wanted(number)
+                if concepts.contains(&near.concept)
+                    && is_wanted(number)
                     && let Some(end) = near.search(text, places, cache)
                 {
                     report(number, end);
                 }
             }
             places.clear();
+            concepts.clear();
         }
     }
 }

@@ -142,11 +142,16 @@ impl Proximity {
             let concept = usize::from(found.candidates[at]);
             let rules = self.first_rule[concept] as usize..self.first_rule[concept + 1] as usize;
             for rule in &self.rules[rules] {
-                let languages = rule
-                    .concepts()
-                    .iter()
-                    .fold(rule.languages, |all, concept| all.and(found.maybe(*concept)));
-                if !languages.is_empty() && rule.views.meets(subject.views) && rule.roles.has(subject.role) {
+                let may_fire = rule.views.meets(subject.views)
+                    && rule.roles.has(subject.role)
+                    && rule
+                        .concepts()
+                        .iter()
+                        .try_fold(rule.languages, |all, concept| {
+                            Some(all.and(found.maybe(*concept))).filter(|all| !all.is_empty())
+                        })
+                        .is_some();
+                if may_fire {
                     rule.concepts().iter().chain(&rule.unless).for_each(|concept| found.need(*concept));
                 }
             }
