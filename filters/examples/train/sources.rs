@@ -2,7 +2,7 @@
 
 /// How many sources there may be.
 pub(crate) const MOST: usize = 64 * WORDS;
-const WORDS: usize = 16;
+const WORDS: usize = 32;
 
 /// A set of sources.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
