@@ -4,8 +4,8 @@ use super::super::pattern::Pair;
 use super::table::{Filter, Strings, first, load, product};
 use super::{Word, key};
 
-/// Size of the filter, in words of eight bytes. A pair that is none is looked up in vain, no more.
-const FILTER: usize = 1 << 14;
+/// Size of the filter, in words of eight bytes: of thirty thousand pairs one in seventy words is looked up in vain.
+const FILTER: usize = 1 << 13;
 
 /// Phrases by the two neighbouring words by which they are found.
 #[derive(Debug)]
@@ -25,7 +25,9 @@ struct Entry {
     /// The fifth to eighth letter of the literal, with zeros after them.
     rest: u32,
     literal: u32,
+    /// The places of the phrases that begin alike follow each other: the first one, and how many there are.
     place: u32,
+    count: u16,
     /// How many letters the literal has.
     length: u8,
     /// Whether it is the second one of the two words.
@@ -36,15 +38,26 @@ impl Pairs {
     /// # Errors
     /// If there are more than it can hold.
     pub(super) fn new(pairs: &[Pair], literals: &Strings) -> Result<Self, String> {
-        let shift = u64::BITS - pairs.len().next_power_of_two().ilog2() - 1;
-        let row = |pair: u64| (product(pair) >> shift) as usize;
-        let mut entries = Vec::with_capacity(pairs.len());
-        for Pair { before, after, literal, place, is_second } in pairs.iter().copied() {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut pairs = pairs.to_vec();
+        pairs.sort_by_key(|pair| (pair.literal, pair.is_second, pair.place));
+        for Pair { before, after, literal, place, is_second } in pairs {
+            let pair = joined(before, after);
+            if let Some(last) = entries.last_mut()
+                && (last.pair, last.literal, last.is_second) == (pair, literal, is_second)
+                && last.place + u32::from(last.count) == place
+                && last.count < u16::MAX
+            {
+                last.count += 1;
+                continue;
+            }
             let bytes = literals.get(literal as usize);
             let length = u8::try_from(bytes.len()).map_err(|error| error.to_string())?;
             let rest = ((load(bytes, 0) & first(bytes.len())) >> 32) as u32;
-            entries.push(Entry { pair: joined(before, after), rest, literal, place, length, is_second });
+            entries.push(Entry { pair, rest, literal, place, count: 1, length, is_second });
         }
+        let shift = u64::BITS - entries.len().next_power_of_two().ilog2() - 1;
+        let row = |pair: u64| (product(pair) >> shift) as usize;
         entries.sort_by_key(|entry| (row(entry.pair), entry.pair, entry.place));
         let mut rows = vec![0; (1 << (u64::BITS - shift)) + 1];
         for entry in &entries {
@@ -94,7 +107,7 @@ impl Pairs {
                     text[word.start + 8..end].eq_ignore_ascii_case(&literal[8..])
                 })
             {
-                report(entry.place, end);
+                (entry.place..entry.place + u32::from(entry.count)).for_each(|place| report(place, end));
             }
         }
     }
