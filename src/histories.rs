@@ -2,8 +2,10 @@
 //! for longest goes first) and in time. Each is used by one request at a time, under a lock that is held for the few
 //! microseconds of one observation and never across an await.
 //!
-//! They are this gateway's own. Several gateways share them once there is a shared store: a history is a plain value,
-//! and this is the only door to it.
+//! Where gateways share limits they share these too (`shared.rs`): what another gateway has seen is adopted before a prompt
+//! is looked at, and the store is told afterwards. While it is away each goes on with its own.
+
+pub mod shared;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +14,24 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 use tollgate_filters::request::scan::behaviour::History;
 
-/// A history and when it was last used.
+/// Which conversation: that of a key, and of whom the client calls the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Conversation<'k> {
+    /// The name of the key.
+    pub key_id: &'k str,
+    /// A hash of the user.
+    pub user: Option<u64>,
+}
+
+/// What is remembered of one.
 #[derive(Debug, Default)]
-struct Remembered {
-    history: History,
+pub struct Remembered {
+    /// What was seen.
+    pub history: History,
+    /// Whether the store that gateways share has been told all of it.
+    pub is_told: bool,
+    /// The rules whose words it has.
+    rules: u64,
     used: Duration,
 }
 
@@ -26,6 +42,17 @@ pub struct Histories {
     hasher: RandomState,
 }
 
+/// The moment, and how long a conversation is remembered after its last prompt. `now` counts from the start of the process.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Since the start of the process.
+    pub now: Duration,
+    /// How long one is remembered.
+    pub memory: Duration,
+    /// A number that tells the rules in force from others: words of other rules mean nothing.
+    pub rules: u64,
+}
+
 impl Histories {
     /// Room for `conversations` histories.
     #[must_use]
@@ -34,17 +61,14 @@ impl Histories {
         Self { cache: Cache::new(room), hasher: RandomState::new() }
     }
 
-    /// Lends the history of one conversation to `use_it`; a new one if it was not used for `memory`. `now` counts from
-    /// the start of the process.
+    /// Lends the history of one conversation to `use_it`; a new one if it was not used for so long.
     pub fn with<R>(
         &self,
-        key_id: &str,
-        conversation: Option<u64>,
-        now: Duration,
-        memory: Duration,
-        use_it: impl FnOnce(&mut History) -> R,
+        whose: Conversation<'_>,
+        moment: Moment,
+        use_it: impl FnOnce(&mut Remembered) -> R,
     ) -> R {
-        let id = self.hasher.hash_one((key_id, conversation));
+        let id = self.hasher.hash_one(whose);
         let remembered = self.cache.get(&id).unwrap_or_else(|| {
             let new = Arc::default();
             self.cache.insert(id, Arc::clone(&new));
@@ -52,11 +76,32 @@ impl Histories {
         });
         // A panic in another request leaves a history that is old, not wrong.
         let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_sub(remembered.used) > memory {
+        if moment.now.saturating_sub(remembered.used) > moment.memory {
             remembered.history = History::default();
         }
-        remembered.used = now;
-        use_it(&mut remembered.history)
+        if remembered.rules != moment.rules {
+            remembered.history.forget_words();
+            remembered.rules = moment.rules;
+        }
+        remembered.used = moment.now;
+        use_it(&mut remembered)
+    }
+
+    /// Whether all that is remembered of this conversation is what the store has, and there is something.
+    #[must_use]
+    pub fn is_told(&self, whose: Conversation<'_>) -> bool {
+        let remembered = self.cache.get(&self.hasher.hash_one(whose));
+        remembered.is_some_and(|one| one.lock().unwrap_or_else(PoisonError::into_inner).is_told)
+    }
+
+    /// Goes on with what the store has, unless this gateway has seen something that it could not tell.
+    pub fn adopt(&self, whose: Conversation<'_>, moment: Moment, history: History) {
+        self.with(whose, moment, |remembered| {
+            if remembered.is_told || remembered.history == History::default() {
+                remembered.history = history;
+                remembered.is_told = true;
+            }
+        });
     }
 }
 
@@ -71,7 +116,10 @@ mod tests {
     fn say(histories: &Histories, key: &str, user: Option<u64>, now: Duration) -> Vec<Pattern> {
         let settings = Settings { repeats: 3, prompts: 8, half_life: HOUR };
         let seen = Seen { hash: 1, text: "x", events: &[], action: Action::Allow };
-        histories.with(key, user, now, HOUR, |history| history.observe(&seen, &settings, now, |_| Vec::new()))
+        let moment = Moment { now, memory: HOUR, rules: 1 };
+        histories.with(Conversation { key_id: key, user }, moment, |remembered| {
+            remembered.history.observe(&seen, &settings, now, |_| Vec::new())
+        })
     }
 
     #[test]

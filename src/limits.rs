@@ -2,9 +2,9 @@
 //! server hear of one that came up again. One task, off the request path. And budgets, which a start takes from the
 //! ledger. Where several gateways share their limits: `shared.rs`.
 
-mod courier;
-mod link;
-mod resp;
+pub(crate) mod courier;
+pub(crate) mod link;
+pub(crate) mod resp;
 pub mod script;
 mod shared;
 

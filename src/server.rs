@@ -20,12 +20,14 @@ use pingora_core::services::background::background_service;
 use pingora_core::services::listening::Service;
 use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::sync::mpsc;
+use tollgate_filters::request::scan::policy::Mode;
 
 use crate::access_log::AccessLog;
 use crate::admin::Admin;
 use crate::config::settings::{Listener, Settings};
 use crate::control::{Control, Leave, StopSignal, say, seconds_since_1970};
 use crate::health::HealthChecks;
+use crate::histories::shared::SharedHistories;
 use crate::keys::Keys;
 use crate::keys::rotation::Rotations;
 use crate::keys::sync::KeySync;
@@ -146,6 +148,9 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
     if let Some(shared) = &state.shared {
         shared.stop();
     }
+    if let Some(shared) = &state.shared_histories {
+        shared.stop();
+    }
     state.access_log.stop();
     if let Some(ledger) = &state.ledger {
         ledger.stop();
@@ -168,13 +173,19 @@ fn start_store(settings: &Settings) -> Result<Kept, StartError> {
     let life = ledger.as_ref().map(Ledger::life);
     let shared = shared.map(|shared| SharedLimits::start(shared, life, start)).transpose();
     let shared = shared.map_err(|error| StartError::new("limits cannot be shared", &error))?;
+    let behaviour = &settings.scan.behaviour;
+    let histories =
+        settings.limits.shared.as_ref().filter(|_| behaviour.is_shared && behaviour.mode > Mode::Off);
+    let histories = histories.map(SharedHistories::start).transpose();
+    let shared_histories = histories
+        .map_err(|error| StartError::new("what is remembered of conversations cannot be shared", &error))?;
     // All of them connect meanwhile.
     let is_up = store.status().wait_for_first_try(patience);
     let rest = patience.saturating_sub(start.elapsed());
     if !is_up || ledger.as_ref().is_some_and(|ledger| !ledger.wait_for_totals(rest)) {
         log::warn!("serving without the store until it answers");
     }
-    Ok(Kept { store, keys, ledger, shared, origin: start })
+    Ok(Kept { store, keys, ledger, shared, shared_histories, origin: start })
 }
 
 fn server_conf(settings: &Settings) -> ServerConf {

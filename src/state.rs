@@ -24,6 +24,7 @@ use tollgate_filters::units::Day;
 use crate::access_log::AccessLog;
 use crate::config::settings::{self, Model, Pool, ScanChange, Settings, Tenant, Tier};
 use crate::histories::Histories;
+use crate::histories::shared::SharedHistories;
 use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::limits::SharedLimits;
@@ -357,6 +358,8 @@ pub struct Kept {
     pub ledger: Option<Ledger>,
     /// Limits that several gateways share, if they do.
     pub shared: Option<SharedLimits>,
+    /// What they share of conversations, if they do.
+    pub shared_histories: Option<SharedHistories>,
     /// When the process started; the origin of every time passed to the filters.
     pub origin: Instant,
 }
@@ -382,6 +385,8 @@ pub struct State {
     pub guessing: Guessing,
     /// What conversations have left behind.
     pub histories: Histories,
+    /// Where gateways share that, if they do.
+    pub shared_histories: Option<SharedHistories>,
     /// What keys have used of their limits.
     pub usages: Usages,
     /// Requests that wait for a server.
@@ -400,7 +405,7 @@ impl State {
     /// The state of a process that starts with `stages`.
     #[must_use]
     pub fn new(stages: Stages, metrics: Metrics, access_log: AccessLog, kept: Kept) -> Self {
-        let Kept { store, keys, ledger, shared, origin } = kept;
+        let Kept { store, keys, ledger, shared, shared_histories, origin } = kept;
         Self {
             queue: Queue::new(metrics.queue.clone(), origin),
             histories: Histories::new(stages.settings.scan.behaviour.conversations),
@@ -411,6 +416,7 @@ impl State {
             keys,
             ledger,
             shared,
+            shared_histories,
             guessing: Guessing::default(),
             usages: Usages::default(),
             origin,

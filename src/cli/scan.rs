@@ -16,7 +16,7 @@ use tollgate_filters::request::scan::scanner::{Scanner, Scratch};
 use tollgate_filters::request::scan::{Category, Role};
 
 use crate::config::settings::Scan;
-use crate::histories::Histories;
+use crate::histories::{Conversation, Histories, Moment};
 use crate::state::{scan_settings, today};
 use crate::{config, scanner};
 
@@ -205,9 +205,10 @@ impl<'l> Lines<'l> {
         }
         let Some(conversation) = &line.conversation else { return inspection.finish() };
         let id = self.hasher.hash_one(conversation.as_ref());
-        let (now, memory) = (self.now, self.settings.behaviour.memory);
-        inspection.finish_in(now, |use_it| {
-            self.histories.with("", Some(id), now, memory, |history| use_it(history));
+        let moment = Moment { now: self.now, memory: self.settings.behaviour.memory, rules: 0 };
+        let whose = Conversation { key_id: "", user: Some(id) };
+        inspection.finish_in(self.now, |use_it| {
+            self.histories.with(whose, moment, |remembered| use_it(&mut remembered.history));
         })
     }
 

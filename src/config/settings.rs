@@ -8,6 +8,7 @@ mod shared;
 mod storage;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -220,6 +221,16 @@ pub struct Rules {
     pub digest: [u8; 32],
 }
 
+impl Rules {
+    /// A number that tells these rules, read by this version of the program, from others: rule words have other numbers there.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        (self.digest, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
 /// What happens to a request with more text than is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverBudget {
@@ -242,6 +253,8 @@ pub struct Behaviour {
     pub memory: Duration,
     /// Conversations that are remembered.
     pub conversations: u64,
+    /// Whether gateways that share limits share them.
+    pub is_shared: bool,
 }
 
 /// What a model, a tier or a tenant says otherwise than `scan` of tollgate.yaml.

@@ -515,7 +515,7 @@ impl Courier {
 }
 
 /// One step of sending; what has been written stays written when this is dropped.
-async fn send(
+pub(crate) async fn send(
     writer: &mut (impl AsyncWrite + Unpin),
     out: &mut BytesMut,
     is_unflushed: &mut bool,

@@ -13,7 +13,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::resp::{self, Value};
-use super::script;
 use crate::config::settings::{Secret, SharedLimits};
 
 /// Finding one server, connecting, TLS and log-in. Each has its time: one that does not answer must not keep the gateway
@@ -21,38 +20,40 @@ use crate::config::settings::{Secret, SharedLimits};
 const CONNECT: Duration = Duration::from_secs(1);
 
 /// Either kind of connection.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
 
 /// A connection on which commands can be given.
-pub(super) struct Link {
-    pub(super) stream: Pin<Box<dyn Stream>>,
+pub(crate) struct Link {
+    pub(crate) stream: Pin<Box<dyn Stream>>,
     input: BytesMut,
     output: BytesMut,
 }
 
 /// Makes connections.
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     settings: SharedLimits,
+    /// Those that are loaded into the store.
+    scripts: &'static [&'static str],
     tls: Option<Arc<ClientConfig>>,
 }
 
 impl Dialer {
-    /// Makes connections by these settings.
+    /// Makes connections by these settings, on which these scripts can be used.
     ///
     /// # Errors
     /// If the authorities for TLS cannot be read.
-    pub(super) fn new(settings: SharedLimits) -> Result<Self, String> {
+    pub(crate) fn new(settings: SharedLimits, scripts: &'static [&'static str]) -> Result<Self, String> {
         let tls = settings.is_tls.then(|| crate::tls::client_config(settings.ca.as_deref())).transpose()?;
-        Ok(Self { settings, tls })
+        Ok(Self { settings, scripts, tls })
     }
 
     /// A connection to the first server that is in charge.
     ///
     /// # Errors
     /// Why there is none, for each server.
-    pub(super) async fn connect(&self) -> Result<Link, String> {
+    pub(crate) async fn connect(&self) -> Result<Link, String> {
         let mut faults = Vec::new();
         for (host, port) in &self.settings.servers {
             match tokio::time::timeout(CONNECT, self.by(host, *port)).await {
@@ -87,7 +88,7 @@ impl Dialer {
         if role != "master" {
             return Err(format!("expected the server in charge, found a {role}"));
         }
-        for script in [script::LIMITS, script::PRESENCE] {
+        for script in self.scripts {
             link.call(&[b"SCRIPT", b"LOAD", script.as_bytes()]).await?;
         }
         Ok(link)

@@ -10,7 +10,7 @@ const DEEPEST: usize = 4;
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// A word of state, such as `OK`, or a text.
     Text(String),
     /// What went wrong, beginning with a code such as `NOSCRIPT`.
@@ -25,23 +25,23 @@ pub(super) enum Value {
 
 impl Value {
     /// The text, if it is one.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
     /// The number, if it is one.
-    pub(super) fn number(&self) -> Option<i64> {
+    pub(crate) fn number(&self) -> Option<i64> {
         if let Self::Number(number) = self { Some(*number) } else { None }
     }
 
     /// The items, if it is a list.
-    pub(super) fn list(&self) -> Option<&[Value]> {
+    pub(crate) fn list(&self) -> Option<&[Value]> {
         if let Self::List(items) = self { Some(items) } else { None }
     }
 }
 
 /// Appends a command.
-pub(super) fn command(out: &mut BytesMut, words: &[&[u8]]) {
+pub(crate) fn command(out: &mut BytesMut, words: &[&[u8]]) {
     out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
     for word in words {
         out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
@@ -54,7 +54,7 @@ pub(super) fn command(out: &mut BytesMut, words: &[&[u8]]) {
 ///
 /// # Errors
 /// What came is not RESP2.
-pub(super) fn reply(input: &mut BytesMut) -> Result<Option<Value>, String> {
+pub(crate) fn reply(input: &mut BytesMut) -> Result<Option<Value>, String> {
     let mut rest: &[u8] = input;
     let Some(value) = value(&mut rest, 0)? else { return Ok(None) };
     let length = input.len() - rest.len();

@@ -18,7 +18,7 @@ pub(super) const PRESENCE: &str = include_str!("presence.lua");
 const MOST: u64 = 1 << 53;
 
 /// The name of a script once it has been loaded: its SHA-1 in hexadecimal.
-pub(super) fn name(script: &str) -> String {
+pub(crate) fn name(script: &str) -> String {
     let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, script.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -18,6 +18,7 @@ use tollgate_filters::request::quota::{Clock, Demand, Denied, Holders, Lease, St
 
 use super::courier::Courier;
 use super::link::Dialer;
+use super::script;
 use crate::config::settings;
 
 /// Orders that may wait for the thread. Whoever finds it full does as with the store away.
@@ -84,7 +85,7 @@ impl SharedLimits {
         life: Option<&str>,
         origin: Instant,
     ) -> Result<Self, String> {
-        let dialer = Dialer::new(settings.clone())?;
+        let dialer = Dialer::new(settings.clone(), &[script::LIMITS, script::PRESENCE])?;
         let gateway = life.map_or_else(random_name, |life| Ok(life.to_owned()))?;
         let board = Arc::new(Board {
             settings: settings.clone(),

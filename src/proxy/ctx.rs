@@ -8,7 +8,6 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tollgate_filters::request::auth::Principal;
 use tollgate_filters::request::quota::{self, Lease, Standing, Used};
-use tollgate_filters::request::scan::behaviour::History;
 use tollgate_filters::response::output::OutputGate;
 use tollgate_filters::response::stream::StreamFilter;
 use tollgate_filters::response::tokens::Meter;
@@ -16,6 +15,7 @@ use tollgate_filters::response::usage::{self, Charge, Estimate, Source};
 
 use super::output;
 use crate::config::settings::Prices;
+use crate::histories::Conversation;
 use crate::record::{Outcome, PicoEur, PicoKwh, Record, TokenSource};
 use crate::state::{Stages, State};
 
@@ -292,9 +292,14 @@ impl RequestCtx {
         if let Some(user) = self.conversation
             && is_unanswered
         {
-            let memory = self.stages.settings.scan.behaviour.memory;
-            let histories = &self.state.histories;
-            histories.with(&self.record.key_id, user, self.state.now(), memory, History::unanswered);
+            let whose = Conversation { key_id: &self.record.key_id, user };
+            let moment = super::scan::moment(&self.state, &self.stages);
+            self.state.histories.with(whose, moment, |remembered| {
+                remembered.history.unanswered();
+                if let Some(shared) = &self.state.shared_histories {
+                    remembered.is_told &= shared.unsay(whose, remembered.history.last_hash());
+                }
+            });
         }
     }
 

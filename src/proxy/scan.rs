@@ -8,13 +8,49 @@ use std::hash::{Hash, Hasher};
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::auth::Principal;
 use tollgate_filters::request::body::{Prompt, Text};
+use tollgate_filters::request::scan::Role;
+use tollgate_filters::request::scan::behaviour::History;
 use tollgate_filters::request::scan::inspect::{Inspection, Terms, Verdict};
 use tollgate_filters::request::scan::policy::{Action, LEARNED_RULE, Mode};
 
 use super::ctx::RequestCtx;
 use crate::config::settings::OverBudget;
+use crate::histories::shared::Found;
+use crate::histories::{Conversation, Moment};
 use crate::scanner::with_scratch;
-use crate::state::{scan_settings, today};
+use crate::state::{Stages, State, scan_settings, today};
+
+/// Fetches what other gateways have seen of the conversation, where they share that and this one may not know all of it.
+pub(super) async fn recall(ctx: &RequestCtx, principal: &Principal, model: usize, prompt: &Prompt) {
+    let (stages, state) = (&ctx.stages, &ctx.state);
+    let behaviour = &stages.settings.scan.behaviour;
+    let is_off =
+        behaviour.mode == Mode::Off || stages.policies[principal.tenant_index].of(model).mode == Mode::Off;
+    let Some(shared) = &state.shared_histories else { return };
+    if is_off || !prompt.texts.iter().any(|text| text.role == Role::User) {
+        return;
+    }
+    let whose = Conversation { key_id: &principal.key_id, user: prompt.user };
+    let is_alone = state.shared.as_ref().is_none_or(|limits| limits.gateways() <= 1);
+    if is_alone && state.histories.is_told(whose) {
+        return;
+    }
+    if let Some(Found { kept, rules, age }) = shared.get(whose).await {
+        let moment = moment(state, stages);
+        let same_rules = rules == moment.rules;
+        let history = History::from_kept(&kept, same_rules, &scan_settings(behaviour), moment.now, age);
+        match history {
+            Some(history) => state.histories.adopt(whose, moment, history),
+            None => log::warn!("histories: the store has something else of the key {}", principal.key_id),
+        }
+    }
+}
+
+/// Now, as histories know it.
+pub(super) fn moment(state: &State, stages: &Stages) -> Moment {
+    let scan = &stages.settings.scan;
+    Moment { now: state.now(), memory: scan.behaviour.memory, rules: stages.settings.rules.number() }
+}
 
 /// Looks at every text of a request.
 ///
@@ -56,10 +92,16 @@ pub(super) fn scan(
             inspection.text(&part, text.role);
             before += text.len();
         }
-        let (now, memory) = (ctx.state.now(), settings.behaviour.memory);
-        let verdict = inspection.finish_in(now, |use_it| {
-            let histories = &ctx.state.histories;
-            histories.with(&principal.key_id, prompt.user, now, memory, |history| use_it(history));
+        let moment = moment(&ctx.state, stages);
+        let whose = Conversation { key_id: &principal.key_id, user: prompt.user };
+        let verdict = inspection.finish_in(moment.now, |use_it| {
+            ctx.state.histories.with(whose, moment, |remembered| {
+                use_it(&mut remembered.history);
+                if let Some(shared) = &ctx.state.shared_histories {
+                    let kept = remembered.history.keep();
+                    remembered.is_told = shared.put(whose, kept, moment.rules, moment.memory);
+                }
+            });
         });
         (verdict, scratch.counts())
     });

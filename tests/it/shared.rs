@@ -1,6 +1,7 @@
 //! Limits that several gateways share, with real gateways and a real store.
 
 mod away;
+mod histories;
 mod lost;
 mod rules;
 mod ways;
@@ -128,7 +129,9 @@ async fn a_gateway_asks_once_for_a_slice() {
     let Some(store) = Valkey::start() else { return };
     let upstream = Upstream::chatting().await;
     let tier = json!({"requests_per_minute": 10_000, "tokens_per_minute": 10_000_000, "max_in_flight": 2000});
-    let gateways = start(1, &sharing(&store, &upstream, tier)).await;
+    // What it tells of conversations is another matter.
+    let conf = sharing(&store, &upstream, tier).set("tollgate.scan.behaviour.shared", false);
+    let gateways = start(1, &conf).await;
     let mut client = gateways[0].connect().await;
     let before = calls(&store);
     for _ in 0..200 {

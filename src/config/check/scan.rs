@@ -49,6 +49,7 @@ pub(super) fn scan(scan: &schema::Scan, sources: &Sources<'_>, faults: &mut Faul
             prompts: size(behaviour.prompts.value),
             memory: Duration::from_secs(behaviour.memory_s.value),
             conversations: behaviour.conversations.value,
+            is_shared: behaviour.shared.value,
         },
         output: OutputPolicy {
             action: scan.output.value.action.value,

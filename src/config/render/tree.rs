@@ -212,7 +212,7 @@ fn of_scan(scan: &Scan) -> Tree {
         output,
     } = scan;
     let Policy { mode, flag_at, block_at, categories, system, user, assistant, tool, exempt: _ } = policy;
-    let Behaviour { mode: behaviour_mode, repeats, prompts, memory, conversations } = behaviour;
+    let Behaviour { mode: behaviour_mode, repeats, prompts, memory, conversations, is_shared } = behaviour;
     map! {
         mode: value(mode_name(*mode)),
         flag_at: value(flag_at),
@@ -240,6 +240,7 @@ fn of_scan(scan: &Scan) -> Tree {
             prompts: value(prompts),
             memory_s: value(memory.as_secs()),
             conversations: value(conversations),
+            shared: value(is_shared),
         },
         output: of_output(Some(output.action), Some(&output.categories)),
     }

@@ -76,6 +76,9 @@ section! {
         memory_s: Whole<1, 604_800> = "3600";
         /// Conversations that are remembered; the one unused for longest is forgotten first.
         conversations: Whole<1, ANY> = "100000";
+        /// Whether gateways that share limits (`limits.store`) share what they remember of conversations too. A request then waits for
+        /// the store, no longer than `limits.shared.timeout_ms`, where there is more than one gateway.
+        shared: Flag = "true";
     }
 }
 

@@ -18,9 +18,11 @@ use super::pattern::{EDGE, Event};
 use super::policy::Action;
 
 mod declined;
+mod kept;
 mod sketch;
 
 pub(super) use declined::declines;
+pub use kept::Kept;
 pub use sketch::{Sketch, text_hash};
 
 /// Bytes around a seam that are read together. Rules reach 40 characters by default; scripts of three bytes a
@@ -90,7 +92,7 @@ pub enum Pattern {
 }
 
 /// What one conversation has left behind.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
     last_hash: u64,
     times: u32,
@@ -171,6 +173,17 @@ impl History {
         self.declined.push_front(Sketch::of(seen.text));
     }
 
+    /// Hash of the prompt observed last.
+    #[must_use]
+    pub fn last_hash(&self) -> u64 {
+        self.last_hash
+    }
+
+    /// Forgets the rule words of the last prompts: other rules are in force, which have other ones.
+    pub fn forget_words(&mut self) {
+        self.ends.clear();
+    }
+
     /// Says that the prompt observed last got no answer: asking again is no repeat.
     pub fn unanswered(&mut self) {
         self.times = self.times.saturating_sub(1);
@@ -215,6 +228,11 @@ impl History {
         found
     }
 
+    /// What is held against a conversation fades.
+    fn cool(&mut self, passed: Duration, settings: &Settings) {
+        self.heat *= (-passed.as_secs_f32() / settings.half_life.as_secs_f32().max(1.0)).exp2();
+    }
+
     fn weigh(&mut self, seen: &Seen<'_>, settings: &Settings, now: Duration, patterns: &mut Vec<Pattern>) {
         if !self.refused.is_empty() && seen.action < Action::Block {
             let is_new = self.refused.iter().all(|(hash, _)| *hash != seen.hash);
@@ -232,8 +250,7 @@ impl History {
                 patterns.push(Pattern::AskedAgain { is_insisting: self.asked_again >= INSISTING });
             }
         }
-        let passed = now.saturating_sub(self.heat_at).as_secs_f32();
-        self.heat *= (-passed / settings.half_life.as_secs_f32().max(1.0)).exp2();
+        self.cool(now.saturating_sub(self.heat_at), settings);
         self.heat_at = now;
         if seen.action == Action::Flag && self.heat >= TOO_MANY - 0.5 {
             patterns.push(Pattern::Escalation);

@@ -32,7 +32,7 @@ fn mix(hash: u64, word: u64) -> u64 {
 /// sketch, Cohen and Kaplan 2007).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sketch {
-    least: Vec<u32>,
+    pub(super) least: Vec<u32>,
 }
 
 impl Sketch {
@@ -59,6 +59,11 @@ impl Sketch {
             }
         }
         Self { least }
+    }
+
+    /// The sketch of these hashes; `None` if they are none of one.
+    pub(super) fn from_least(least: Vec<u32>) -> Option<Self> {
+        (least.len() <= KEPT && least.is_sorted()).then_some(Self { least })
     }
 
     /// The share of words that both texts have, of those that either has: 0 to 1, estimated.

@@ -75,6 +75,16 @@ impl Languages {
         self.0 == 0
     }
 
+    /// A bit for each.
+    pub(crate) fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The set of these bits, those that stand for no language left out.
+    pub(crate) fn from_bits(bits: u32) -> Self {
+        Self(bits & Self::ANY.0)
+    }
+
     /// Each of its languages, alone.
     pub fn each(self) -> impl Iterator<Item = Self> {
         let mut rest = self.0;

@@ -16,7 +16,9 @@ impl Patterns {
         }
         let mut hits = Vec::new();
         scratch.workspace.begin();
-        for event in events {
+        // An atom may come from elsewhere, where there are other rules.
+        let concepts = self.lexicon.shortest_atoms().len();
+        for event in events.iter().filter(|event| usize::from(event.concept) < concepts) {
             if scratch.workspace.push(*event) {
                 break;
             }

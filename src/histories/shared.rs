@@ -1,0 +1,320 @@
+//! Histories that several gateways share, in the store in which they share limits: one thread, one connection, commands one behind
+//! the other. A request waits for what the store remembers, no longer than `limits.shared.timeout_ms`; it does not wait for
+//! the store to be told. A store that is away costs nothing: nobody asks until it answers again.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
+use tokio::sync::{mpsc, oneshot};
+use tollgate_filters::request::scan::behaviour::Kept;
+
+use super::Conversation;
+use crate::config::settings;
+use crate::limits::courier::send;
+use crate::limits::link::{Dialer, Link};
+use crate::limits::resp::{self, Value};
+use crate::limits::script;
+
+/// What the store does, in one step each.
+const HISTORY: &str = include_str!("history.lua");
+/// What may wait for the thread.
+const QUEUE: usize = 16_384;
+/// Bytes that may wait for the connection; what comes then is not told.
+const MOST_WAITING: usize = 4 << 20;
+/// How long the store may answer nothing before the connection is given up.
+const LOST: Duration = Duration::from_secs(1);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The wait before connecting again.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What the store remembers of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The history.
+    pub kept: Kept,
+    /// The rules whose words it has.
+    pub rules: u64,
+    /// How long ago it was told.
+    pub age: Duration,
+}
+
+/// How fetching went, in numbers since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Histories that the store had.
+    pub found: AtomicU64,
+    /// Conversations that were new to it.
+    pub new: AtomicU64,
+    /// Times that it did not answer in time.
+    pub unanswered: AtomicU64,
+}
+
+enum Job {
+    Get { whose: String, reply: oneshot::Sender<Option<Found>> },
+    Put { whose: String, kept: Kept, rules: u64, memory: Duration },
+    Unsay { whose: String, hash: u64 },
+}
+
+/// The store, as requests see it.
+pub struct SharedHistories {
+    jobs: mpsc::Sender<Job>,
+    is_up: Arc<AtomicBool>,
+    timeout: Duration,
+    counts: Counts,
+    stop: Mutex<Option<(oneshot::Sender<()>, std::thread::JoinHandle<()>)>>,
+}
+
+impl std::fmt::Debug for SharedHistories {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SharedHistories")
+    }
+}
+
+impl SharedHistories {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If there can be no thread, or the authorities for TLS cannot be read.
+    pub fn start(settings: &settings::SharedLimits) -> Result<Self, String> {
+        let dialer = Dialer::new(settings.clone(), &[HISTORY])?;
+        let is_up = Arc::new(AtomicBool::new(false));
+        let (jobs, received) = mpsc::channel(QUEUE);
+        let (stop, stopped) = oneshot::channel();
+        let courier =
+            Courier { dialer, jobs: received, is_up: Arc::clone(&is_up), script: script::name(HISTORY) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let thread = std::thread::Builder::new()
+            .name("histories".to_owned())
+            .spawn(move || runtime.block_on(courier.run(stopped)))
+            .map_err(|error| error.to_string())?;
+        let stop = Mutex::new(Some((stop, thread)));
+        Ok(Self { jobs, is_up, timeout: settings.timeout, counts: Counts::default(), stop })
+    }
+
+    /// Whether the store answers.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Acquire)
+    }
+
+    /// How fetching went.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// What the store remembers of a conversation: nothing where it is new, and where the store does not answer in time.
+    pub async fn get(&self, whose: Conversation<'_>) -> Option<Found> {
+        if !self.is_up() {
+            self.counts.unanswered.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let (reply, answered) = oneshot::channel();
+        let job = Job::Get { whose: name(whose), reply };
+        let found = match self.jobs.try_send(job) {
+            Ok(()) => tokio::time::timeout(self.timeout, answered).await.ok().and_then(Result::ok),
+            Err(_) => None,
+        };
+        let (count, found) = match found {
+            Some(Some(found)) => (&self.counts.found, Some(found)),
+            Some(None) => (&self.counts.new, None),
+            None => (&self.counts.unanswered, None),
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// Has the store told of a conversation that has just had a prompt. Whether it will be, as far as is known.
+    pub fn put(&self, whose: Conversation<'_>, kept: Kept, rules: u64, memory: Duration) -> bool {
+        self.is_up() && self.jobs.try_send(Job::Put { whose: name(whose), kept, rules, memory }).is_ok()
+    }
+
+    /// Has the store told that the prompt of that hash got no answer. Whether it will be.
+    pub fn unsay(&self, whose: Conversation<'_>, hash: u64) -> bool {
+        self.is_up() && self.jobs.try_send(Job::Unsay { whose: name(whose), hash }).is_ok()
+    }
+
+    /// Ends the thread, once what waits was sent.
+    pub fn stop(&self) {
+        let held = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stop, thread)) = held {
+            let _ = stop.send(());
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a conversation is called in the store.
+fn name(whose: Conversation<'_>) -> String {
+    match whose.user {
+        Some(user) => format!("tollgate:history:{}:{user:016x}", whose.key_id),
+        None => format!("tollgate:history:{}", whose.key_id),
+    }
+}
+
+/// The thread's own.
+struct Courier {
+    dialer: Dialer,
+    jobs: mpsc::Receiver<Job>,
+    is_up: Arc<AtomicBool>,
+    script: String,
+}
+
+/// Who waits for a reply, if anybody does.
+type Awaited = Option<oneshot::Sender<Option<Found>>>;
+
+impl Courier {
+    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        let mut is_said = false;
+        loop {
+            let connected = tokio::select! {
+                connected = self.dialer.connect() => connected,
+                _ = &mut stop => return,
+            };
+            let error = match connected {
+                Ok(link) => {
+                    if std::mem::take(&mut is_said) {
+                        log::info!("histories: the store is back");
+                    }
+                    self.is_up.store(true, Ordering::Release);
+                    let mut is_stopping = false;
+                    match self.serve(link, &mut stop, &mut is_stopping).await {
+                        Err(error) if !is_stopping => error,
+                        _ => return,
+                    }
+                }
+                Err(error) => error,
+            };
+            self.is_up.store(false, Ordering::Release);
+            if !std::mem::replace(&mut is_said, true) {
+                log::error!("histories: the store is away: {error}; each gateway goes on with its own");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                _ = &mut stop => return,
+            }
+            // Whoever asked before it was known waits no longer.
+            while self.jobs.try_recv().is_ok() {}
+        }
+    }
+
+    /// Works until it is told to stop.
+    async fn serve(
+        &mut self,
+        link: Link,
+        stop: &mut oneshot::Receiver<()>,
+        is_stopping: &mut bool,
+    ) -> Result<(), String> {
+        let (mut reader, mut writer) = tokio::io::split(link.stream);
+        let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
+        let mut awaited: VecDeque<Awaited> = VecDeque::new();
+        let mut moved = Instant::now();
+        let mut is_unflushed = false;
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            if *is_stopping && out.is_empty() && !is_unflushed {
+                return Ok(());
+            }
+            tokio::select! {
+                job = self.jobs.recv(), if !*is_stopping && out.len() < MOST_WAITING => {
+                    let mut next = job;
+                    if next.is_none() {
+                        *is_stopping = true;
+                    }
+                    while let Some(job) = next {
+                        if awaited.is_empty() {
+                            moved = Instant::now();
+                        }
+                        awaited.push_back(self.order(job, &mut out));
+                        next = if out.len() < MOST_WAITING { self.jobs.try_recv().ok() } else { None };
+                    }
+                }
+                read = reader.read_buf(&mut input) => {
+                    match read {
+                        Ok(0) => return Err("the connection was closed".to_owned()),
+                        Ok(_) => {}
+                        Err(error) => return Err(error.to_string()),
+                    }
+                    while let Some(value) = resp::reply(&mut input)? {
+                        let reply = awaited.pop_front().ok_or("a reply that nothing was asked for")?;
+                        moved = Instant::now();
+                        if let Value::Error(error) = value {
+                            return Err(error);
+                        }
+                        if let Some(reply) = reply {
+                            // Who does not wait any longer drops it.
+                            drop(reply.send(found(&value)));
+                        }
+                    }
+                }
+                sent = send(&mut writer, &mut out, &mut is_unflushed), if is_unflushed || !out.is_empty() => {
+                    sent.map_err(|error| error.to_string())?;
+                }
+                _ = look.tick() => {
+                    if !awaited.is_empty() && moved.elapsed() > LOST {
+                        return Err(format!("no answer within {LOST:?}"));
+                    }
+                }
+                _ = &mut *stop, if !*is_stopping => {
+                    while let Ok(job) = self.jobs.try_recv() {
+                        awaited.push_back(self.order(job, &mut out));
+                    }
+                    *is_stopping = true;
+                }
+            }
+        }
+    }
+
+    fn order(&self, job: Job, out: &mut BytesMut) -> Awaited {
+        let mut command = |whose: &str, arguments: &[&[u8]]| {
+            let mut words: Vec<&[u8]> = vec![b"EVALSHA", self.script.as_bytes(), b"1", whose.as_bytes()];
+            words.extend(arguments);
+            resp::command(out, &words);
+        };
+        match job {
+            Job::Get { whose, reply } => {
+                command(&whose, &[b"get"]);
+                Some(reply)
+            }
+            Job::Put { whose, kept, rules, memory } => {
+                let hash = format!("{:016x}", kept.last_hash);
+                let rules = format!("{rules:016x}");
+                let memory = memory.as_millis().to_string();
+                let arguments = [
+                    b"put".as_slice(),
+                    hash.as_bytes(),
+                    kept.rest.as_bytes(),
+                    rules.as_bytes(),
+                    memory.as_bytes(),
+                ];
+                command(&whose, &arguments);
+                None
+            }
+            Job::Unsay { whose, hash } => {
+                command(&whose, &[b"unsay", format!("{hash:016x}").as_bytes()]);
+                None
+            }
+        }
+    }
+}
+
+/// What the script answers to `get`; nothing if that is nothing that it says.
+fn found(value: &Value) -> Option<Found> {
+    let [hash, times, rest, rules, age] = value.list()? else { return None };
+    let hex = |value: &Value| u64::from_str_radix(value.text()?, 16).ok();
+    Some(Found {
+        kept: Kept {
+            last_hash: hex(hash)?,
+            times: u32::try_from(times.number()?).unwrap_or(0),
+            rest: rest.text()?.to_owned(),
+        },
+        rules: hex(rules)?,
+        age: Duration::from_millis(u64::try_from(age.number()?).unwrap_or(0)),
+    })
+}
