@@ -69,7 +69,7 @@ pub struct Scanned<'s> {
     pub findings: &'s [Finding],
     /// What the learned layer says, on the scale of scores: 0 to 1.
     pub learned: f32,
-    /// The words that the learned layer went by.
+    /// The words that the learned layer went by; the whole text where it says next to nothing.
     pub learned_span: Range<usize>,
     /// Rule words in the normalised text, at its ends all of them, if it is to be read together with others.
     pub events: &'s [Event],
@@ -78,6 +78,9 @@ pub struct Scanned<'s> {
 }
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+/// From which score on the learned layer tells by which words it went.
+const PLACED: f32 = 0.2;
 
 /// Kinds of evidence that are findings of their own.
 const KINDS: usize = 11;
@@ -200,12 +203,18 @@ impl Scanner {
         self.note(views.evidence(), text, findings);
         if let Some(model) = &self.model {
             let evidence = learned::Evidence::of(findings);
+            let mut most = None;
             for reading in views.iter() {
                 let said = model.score(reading.text, evidence);
                 let score = model.thresholds().on_scale(said.score);
                 if score > learned.score {
-                    learned = Opinion { score, span: reading.origin(said.span) };
+                    learned = Opinion { score, span: 0..text.len() };
+                    most = Some((reading, said.span));
                 }
+            }
+            // Telling the place costs a second reading.
+            if let Some((reading, span)) = most.filter(|_| learned.score >= PLACED) {
+                learned.span = reading.origin(span);
             }
         }
         Scanned { findings, learned: learned.score, learned_span: learned.span, events, normalised }

@@ -102,14 +102,20 @@ pub fn walk(text: &str, mut each: impl FnMut(Token)) {
             let is_whole = offset + run < u64::BITS && wide >> (offset + run) & 1 == 0;
             let (word, stem, end, is_character) = if run > 0 && is_whole {
                 word(bytes, from, run as usize)
-            } else {
-                match other(bytes, from) {
-                    Ok(token) => token,
-                    Err(end) => {
-                        at = end;
+            } else if wide >> offset & 1 != 0 {
+                match class(bytes, from) {
+                    (Class::Separator, length) => {
+                        at = from + length;
                         continue;
                     }
+                    (Class::Letter, _) => wide_word(bytes, from),
+                    (Class::Character, length) => {
+                        let hash = upper(mix(code(bytes, from, length)));
+                        (hash, hash, (from + length).min(bytes.len()), true)
+                    }
                 }
+            } else {
+                other(bytes, from)
             };
             let features = row.features(word, stem, is_character);
             each(Token { start: from, end, is_character, features });
@@ -155,31 +161,18 @@ impl Row {
     }
 }
 
-/// The token at `at` that is no run of ASCII letters in one block: hash of the word, hash of its stem, its end, and whether
-/// it is a single character. Where no token is the end of what separates.
-#[inline]
-fn other(bytes: &[u8], at: usize) -> Result<(u32, u32, usize, bool), usize> {
-    match bytes[at] {
-        b'a'..=b'z' | b'A'..=b'Z' => {
-            let run = bytes[at..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
-            let is_wide = bytes.get(at + run).is_some_and(|byte| !byte.is_ascii())
-                && class(bytes, at + run).0 == Class::Letter;
-            Ok(if is_wide { wide_word(bytes, at) } else { word(bytes, at, run) })
-        }
-        b'0'..=b'9' => {
-            let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-            Ok((NUMBER, NUMBER, at + digits, false))
-        }
-        0..=0x7f => Err(at + 1),
-        _ => match class(bytes, at) {
-            (Class::Separator, length) => Err(at + length),
-            (Class::Letter, _) => Ok(wide_word(bytes, at)),
-            (Class::Character, length) => {
-                let hash = upper(mix(code(bytes, at, length)));
-                Ok((hash, hash, (at + length).min(bytes.len()), true))
-            }
-        },
+/// The token at `at` that begins in ASCII and is no run of letters in one block: hash of the word, hash of its stem, its end,
+/// and that it is no single character.
+fn other(bytes: &[u8], at: usize) -> (u32, u32, usize, bool) {
+    let run = |is: fn(&u8) -> bool| bytes[at..].iter().take_while(|byte| is(byte)).count();
+    let digits = run(u8::is_ascii_digit);
+    if digits > 0 {
+        return (NUMBER, NUMBER, at + digits, false);
     }
+    let letters = run(u8::is_ascii_alphabetic);
+    let is_wide = bytes.get(at + letters).is_some_and(|byte| !byte.is_ascii())
+        && class(bytes, at + letters).0 == Class::Letter;
+    if is_wide { wide_word(bytes, at) } else { word(bytes, at, letters) }
 }
 
 /// The bytes of the character at `at` as one number.
