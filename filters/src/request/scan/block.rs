@@ -20,35 +20,44 @@ impl Block {
     /// The block from `at` on. Past the end of the text there is nothing.
     #[inline]
     pub(super) fn at(text: &[u8], at: usize) -> Self {
-        match text.get(at..at + SIZE).and_then(|bytes| bytes.first_chunk()) {
-            Some(bytes) => Self::of(bytes),
-            None => {
-                let mut bytes = [0; SIZE];
-                let rest = text.get(at..).unwrap_or_default();
-                bytes[..rest.len().min(SIZE)].copy_from_slice(&rest[..rest.len().min(SIZE)]);
-                Self::of(&bytes)
-            }
-        }
-    }
-
-    #[inline]
-    pub(super) fn of(bytes: &[u8; SIZE]) -> Self {
-        let mut block = Self::default();
-        for (index, sixteen) in bytes.as_chunks::<16>().0.iter().enumerate() {
-            // Compared with their signs, so that no byte past ASCII is taken for a letter.
-            let bytes = i8x16::new(sixteen.map(u8::cast_signed));
-            let within = |bytes: i8x16, first: u8, last: u8| {
-                let [below, above] = [first - 1, last + 1].map(|byte| i8x16::splat(byte.cast_signed()));
-                bytes.simd_gt(below) & above.simd_gt(bytes)
-            };
+        let [letters, digits, wide] = masks(text, at, |bytes| {
             let lower = bytes | i8x16::splat(0x20);
-            let place = |bytes: i8x16| u64::from(bytes.to_bitmask()) << (16 * index);
-            block.letters |= place(within(lower, b'a', b'z'));
-            block.digits |= place(within(bytes, b'0', b'9'));
-            block.wide |= place(bytes);
-        }
-        block
+            [within(lower, b'a', b'z'), within(bytes, b'0', b'9'), bytes]
+        });
+        Self { letters, digits, wide }
     }
+}
+
+/// Which of the bytes from `at` on are each of the things that `of` tells by the sign of a lane: a bit each. Past the end of the text
+/// there are zeros.
+#[inline]
+pub(super) fn masks<const N: usize>(text: &[u8], at: usize, of: impl Fn(i8x16) -> [i8x16; N]) -> [u64; N] {
+    let mut last = [0; SIZE];
+    let bytes: &[u8; SIZE] = text.get(at..).and_then(|rest| rest.first_chunk()).unwrap_or_else(|| {
+        let rest = text.get(at..).unwrap_or_default();
+        last[..rest.len()].copy_from_slice(rest);
+        &last
+    });
+    let mut masks = [0; N];
+    for (index, sixteen) in bytes.as_chunks::<16>().0.iter().enumerate() {
+        for (mask, lanes) in masks.iter_mut().zip(of(i8x16::new(sixteen.map(u8::cast_signed)))) {
+            *mask |= u64::from(lanes.to_bitmask()) << (16 * index);
+        }
+    }
+    masks
+}
+
+/// The lanes with bytes of ASCII from `first` to `last`. They are compared with their signs, so that no byte past ASCII is one.
+#[inline]
+pub(super) fn within(bytes: i8x16, first: u8, last: u8) -> i8x16 {
+    let [below, above] = [first - 1, last + 1].map(|byte| i8x16::splat(byte.cast_signed()));
+    bytes.simd_gt(below) & above.simd_gt(bytes)
+}
+
+/// The lanes with bytes that begin a character outside ASCII: with their signs the largest below zero.
+#[inline]
+pub(super) fn leads(bytes: i8x16) -> i8x16 {
+    bytes.simd_gt(i8x16::splat(0xbf_u8.cast_signed())) & i8x16::ZERO.simd_gt(bytes)
 }
 
 #[cfg(test)]
@@ -67,8 +76,10 @@ mod tests {
                     digits: bit(byte.is_ascii_digit(), at),
                     wide: bit(!byte.is_ascii(), at),
                 };
-                assert_eq!(Block::of(&bytes), expected, "byte {byte:#x} at {at}");
+                assert_eq!(Block::at(&bytes, 0), expected, "byte {byte:#x} at {at}");
                 assert_eq!(Block::at(&bytes, at).letters, expected.letters >> at);
+                let is_lead = byte >= 0xc0;
+                assert_eq!(masks(&bytes, 0, |bytes| [leads(bytes)]), [bit(is_lead, at)], "byte {byte:#x}");
             }
         }
     }

@@ -4,8 +4,7 @@
 //! Why not Hyperscan: characters of one script begin with the same few bytes, so that its filter, which hashes a few bytes at
 //! each place, lets most of such a text through once it looks for thousands of words in that script.
 
-use wide::i8x16;
-
+use super::super::block;
 use super::table::{Entry, Filter, Strings, Table, first, load, product};
 
 /// Literals that begin with a letter outside ASCII.
@@ -92,9 +91,9 @@ impl Glyphs {
     /// Reports the number of each of these literals that `text` has, and where it ends, in the order in which they begin.
     pub(crate) fn scan(&self, text: &[u8], mut report: impl FnMut(u32, usize)) {
         let mut places = [0; MOST];
-        for at in (0..text.len()).step_by(64) {
+        for at in (0..text.len()).step_by(block::SIZE) {
             // As with words: first, without a branch, where something may begin.
-            let mut leads = leads(text, at);
+            let [mut leads] = block::masks(text, at, |bytes| [block::leads(bytes)]);
             let mut known = 0;
             while leads != 0 {
                 let place = at + leads.trailing_zeros() as usize;
@@ -167,25 +166,6 @@ fn letter(head: u64, lead: u8) -> u64 {
 #[inline]
 fn long_key(text: &[u8], at: usize) -> u64 {
     load(text, at) ^ product(load(text, at + LONG - 8))
-}
-
-/// One bit for each of the 64 bytes from `at` on: whether a character outside ASCII begins there.
-#[inline]
-fn leads(text: &[u8], at: usize) -> u64 {
-    let mut block = [0; 64];
-    let block = text.get(at..at + 64).and_then(|bytes| bytes.try_into().ok()).unwrap_or_else(|| {
-        let rest = &text[at..];
-        block[..rest.len()].copy_from_slice(rest);
-        &block
-    });
-    let mut mask = 0;
-    for (index, sixteen) in block.as_chunks::<16>().0.iter().enumerate() {
-        // Bytes are compared with their signs: those that begin a character are the largest below zero.
-        let bytes = i8x16::new(sixteen.map(u8::cast_signed));
-        let begins = bytes.simd_gt(i8x16::splat(0xbf_u8.cast_signed())) & i8x16::ZERO.simd_gt(bytes);
-        mask |= u64::from(begins.to_bitmask()) << (16 * index);
-    }
-    mask
 }
 
 #[cfg(test)]
