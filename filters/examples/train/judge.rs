@@ -25,7 +25,7 @@ pub(crate) struct Calibration {
 const BUDGETS: [(&str, [f64; 3], [f64; 3]); 3] = [
     ("flag", [0.008, 0.026, 0.11], [0.004, 0.011, 0.055]),
     ("block", [0.001, 0.0065, 0.025], [0.0005, 0.003, 0.0125]),
-    ("strict", [0.0003, 0.002, 0.02], [0.00012, 0.001, 0.010]),
+    ("strict", [0.0002, 0.0009, 0.015], [0.0001, 0.0005, 0.0075]),
 ];
 
 const GROUPS: [Group; 3] = [Group::Ordinary, Group::Hard, Group::System];
