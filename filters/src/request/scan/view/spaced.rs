@@ -31,6 +31,10 @@ pub(super) fn fold(text: &str, out: &mut String, count: &mut Count, trace: &mut 
     let bytes = text.as_bytes();
     let signed = if has_signed_row(text) { SIGNED_ROW_BESIDE } else { SIGNED_ROW };
     while at < text.len() {
+        if begins_word(bytes, at) {
+            at = next_start(bytes, at);
+            continue;
+        }
         let row = match Row::read(text, at, signed) {
             Ok(row) => row,
             // A row that is not believed is not read again from each of its letters.
@@ -57,16 +61,25 @@ pub(super) fn fold(text: &str, out: &mut String, count: &mut Count, trace: &mut 
 }
 
 fn has_signed_row(text: &str) -> bool {
-    let mut at = 0;
+    let (bytes, mut at) = (text.as_bytes(), 0);
     while at < text.len() {
+        if begins_word(bytes, at) {
+            at = next_start(bytes, at);
+            continue;
+        }
         at = match Row::read(text, at, SIGNED_ROW) {
             Ok(row) if matches!(row.gap, Gap::Sign(_)) => return true,
             Ok(row) => row.span.end,
             Err(last) if last > at => last,
-            Err(_) => next_start(text.as_bytes(), at),
+            Err(_) => next_start(bytes, at),
         };
     }
     false
+}
+
+/// Whether two letters or digits of ASCII stand here, so that no row begins: most words do.
+fn begins_word(bytes: &[u8], at: usize) -> bool {
+    bytes.get(at..at + 2).is_some_and(|two| two.iter().all(u8::is_ascii_alphanumeric))
 }
 
 /// The next place where a word may begin: behind the next byte that is no letter or digit.
