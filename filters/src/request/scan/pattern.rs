@@ -74,8 +74,35 @@ pub struct PatternScratch {
     workspace: Workspace,
     starts: Option<Cache>,
     nearby: NearbyScratch,
-    /// For each pattern where it ended first; `usize::MAX` if it did not.
-    pattern_ends: Vec<usize>,
+    /// Where each pattern that is there ended first.
+    ended: Ended,
+}
+
+/// Patterns that ended, and where they did so first.
+#[derive(Debug)]
+struct Ended {
+    /// For each pattern; `usize::MAX` if it did not.
+    first: Vec<usize>,
+    /// Those that did.
+    patterns: Vec<usize>,
+}
+
+impl Ended {
+    fn new(patterns: usize) -> Self {
+        Self { first: vec![usize::MAX; patterns], patterns: Vec::new() }
+    }
+
+    fn clear(&mut self) {
+        self.patterns.drain(..).for_each(|pattern| self.first[pattern] = usize::MAX);
+    }
+
+    fn note(&mut self, pattern: usize, end: usize) {
+        let first = &mut self.first[pattern];
+        if *first == usize::MAX {
+            self.patterns.push(pattern);
+        }
+        *first = end.min(*first);
+    }
 }
 
 /// What a rule says of itself.
@@ -245,7 +272,7 @@ impl Patterns {
             workspace: self.proximity.workspace(self.rules.len()),
             starts: self.starts.as_ref().map(Starts::cache),
             nearby: self.nearby.scratch(),
-            pattern_ends: vec![usize::MAX; self.pattern_rules.len()],
+            ended: Ended::new(self.pattern_rules.len()),
         }
     }
 
@@ -262,9 +289,9 @@ impl Patterns {
         let text = &text.as_bytes()[..text.len().min(u32::MAX as usize)];
         let window = Window { bytes: text, is_final: true, has_borders: subject.has_borders };
         let before = hits.len();
-        let PatternScratch { matcher, workspace, starts, nearby, pattern_ends, .. } = scratch;
+        let PatternScratch { matcher, workspace, starts, nearby, ended, .. } = scratch;
         workspace.begin();
-        pattern_ends.fill(usize::MAX);
+        ended.clear();
         let mut note = |workspace: &mut Workspace, place, end| {
             if workspace.note(place, end, self.lexicon.meaning(place)) {
                 self.look(workspace, nearby, window, |_| true, subject, hits);
@@ -274,7 +301,7 @@ impl Patterns {
         let mut report = |sign, has_pairs, end: usize| match sign {
             Sign::Beside(place) => note(workspace, place, end),
             Sign::Number(number) => match (number as usize).checked_sub(literal_count) {
-                Some(pattern) => pattern_ends[pattern] = pattern_ends[pattern].min(end),
+                Some(pattern) => ended.note(pattern, end),
                 None => {
                     self.lexicon.uses(number, end, has_pairs, window, |place| note(workspace, place, end));
                 }
@@ -296,17 +323,17 @@ impl Patterns {
         let is_end = |end| subject.is_joined && (end <= edge || end >= from_end);
         self.look(workspace, nearby, window, is_end, subject, hits);
         self.proximity.settle(workspace, u32::MAX, subject, hits);
-        let direct = pattern_ends.len() - self.nearby.concepts().count();
+        let direct = self.pattern_rules.len() - self.nearby.concepts().count();
         // As with the engine's: where words stand together that were apart, only atoms are looked for.
         let is_read =
             |number| subject.has_borders && self.reads(self.pattern_rules[direct + number], subject);
-        self.nearby.search(text, nearby, is_read, |number, end| pattern_ends[direct + number] = end);
+        self.nearby.search(text, nearby, is_read, |number, end| ended.note(direct + number, end));
         if let (Some(finder), Some(cache)) = (&self.starts, starts) {
-            for (pattern, end) in pattern_ends.iter().enumerate().filter(|(_, end)| **end != usize::MAX) {
-                let rule = self.pattern_rules[pattern];
+            for pattern in ended.patterns.iter().copied() {
+                let (rule, end) = (self.pattern_rules[pattern], ended.first[pattern]);
                 if self.reads(rule, subject) {
-                    let start = finder.of(pattern, *end, text, cache);
-                    hits.push(Hit { rule, start: start as u32, end: *end as u32 });
+                    let start = finder.of(pattern, end, text, cache);
+                    hits.push(Hit { rule, start: start as u32, end: end as u32 });
                 }
             }
         }

@@ -32,8 +32,8 @@ pub(super) struct NearbyScratch {
     caches: Vec<Cache>,
     /// Atoms of those concepts in this text.
     places: Vec<Event>,
-    /// Those concepts.
-    concepts: Vec<u16>,
+    /// By concept whether it has any of those.
+    is_there: Vec<bool>,
 }
 
 /// At which concept's atoms a rule's pattern is looked for, and how far around them, in bytes.
@@ -69,7 +69,7 @@ impl Nearby {
 
     pub(super) fn scratch(&self) -> NearbyScratch {
         let caches = self.patterns.iter().map(|near| near.dfa.create_cache()).collect();
-        NearbyScratch { caches, places: Vec::new(), concepts: Vec::new() }
+        NearbyScratch { caches, places: Vec::new(), is_there: vec![false; self.anchors.len()] }
     }
 
     /// The concepts around whose atoms something is looked for.
@@ -82,9 +82,7 @@ impl Nearby {
     pub(super) fn note(&self, event: Event, scratch: &mut NearbyScratch) {
         if self.anchors.get(usize::from(event.concept)) == Some(&true) {
             scratch.places.push(event);
-            if !scratch.concepts.contains(&event.concept) {
-                scratch.concepts.push(event.concept);
-            }
+            scratch.is_there[usize::from(event.concept)] = true;
         }
     }
 
@@ -97,18 +95,17 @@ impl Nearby {
         is_wanted: impl Fn(usize) -> bool,
         mut report: impl FnMut(usize, usize),
     ) {
-        let NearbyScratch { caches, places, concepts } = scratch;
+        let NearbyScratch { caches, places, is_there } = scratch;
         if !places.is_empty() {
             for (number, (near, cache)) in self.patterns.iter().zip(caches).enumerate() {
-                if concepts.contains(&near.concept)
+                if is_there[usize::from(near.concept)]
                     && is_wanted(number)
                     && let Some(end) = near.search(text, places, cache)
                 {
                     report(number, end);
                 }
             }
-            places.clear();
-            concepts.clear();
+            places.drain(..).for_each(|place| is_there[usize::from(place.concept)] = false);
         }
     }
 }
