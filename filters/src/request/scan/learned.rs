@@ -215,6 +215,8 @@ pub struct Learned {
     pub score: f32,
     /// The words that decided, in bytes of the text; empty if it has none.
     pub span: Range<usize>,
+    /// How many words it has.
+    pub tokens: usize,
 }
 
 /// A feature that spoke for or against.
@@ -311,8 +313,16 @@ impl Model {
     /// One pass; no allocation.
     #[must_use]
     pub fn score(&self, text: &str, evidence: Evidence) -> Learned {
-        let peak = self.peak(text);
-        Learned { score: self.probability(&peak, evidence), span: peak.start..peak.end }
+        self.score_within(text, evidence, 0)
+    }
+
+    /// The same for a part of a text that has at least so many words.
+    #[must_use]
+    pub fn score_within(&self, text: &str, evidence: Evidence, tokens: usize) -> Learned {
+        let mut peak = self.peak(text);
+        peak.tokens = peak.tokens.max(tokens);
+        let score = self.probability(&peak, evidence);
+        Learned { score, span: peak.start..peak.end, tokens: peak.tokens }
     }
 
     /// What spoke most for an attack, strongest first, then nothing weaker than a hundredth: for people, not for

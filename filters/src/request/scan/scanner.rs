@@ -204,8 +204,13 @@ impl Scanner {
         if let Some(model) = &self.model {
             let evidence = learned::Evidence::of(findings);
             let mut most = None;
-            for reading in views.iter() {
-                let said = model.score(reading.text, evidence);
+            let mut tokens = 0;
+            for (number, reading) in views.iter().enumerate() {
+                let of_all = if reading.is_part { tokens } else { 0 };
+                let said = model.score_within(reading.text, evidence, of_all);
+                if number == 0 {
+                    tokens = said.tokens;
+                }
                 let score = model.thresholds().on_scale(said.score);
                 if score > learned.score {
                     learned = Opinion { score, span: 0..text.len() };

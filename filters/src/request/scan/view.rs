@@ -13,6 +13,7 @@
 //! What always holds: the work is bounded by the length of the text times a constant; a place in a reading leads
 //! back to a place in the text, on character boundaries.
 
+mod changes;
 mod evidence;
 mod leet;
 mod letters;
@@ -30,6 +31,7 @@ pub(super) use self::letters::Likelihood;
 pub(super) use self::survey::Survey;
 pub(super) use self::trace::Trace;
 
+use self::changes::Changes;
 pub use self::evidence::{Count, Evidence};
 use self::normalise::{Foreign, normalise as write_normalised};
 use self::trace::{Steps, on_boundaries};
@@ -97,6 +99,8 @@ struct Node {
     has_lost_borders: bool,
     /// Whether it is matched: a decoded text that is not ASCII is matched in its normalised form.
     is_read: bool,
+    /// The parts of it that are: all where there is none. The rest of a long text that was folded stands in another reading too.
+    parts: Vec<Range<usize>>,
 }
 
 /// How a text was made of its parent.
@@ -137,10 +141,14 @@ pub struct Reading<'v> {
     pub encoding: Option<Encoding>,
     /// How many encodings it was taken out of.
     pub depth: u8,
+    /// Whether it is a part of a longer one, of which the rest is not read again.
+    pub is_part: bool,
     /// Whether words stand together here that were apart ("ignoreallrules"): borders of words mean nothing then.
     pub has_lost_borders: bool,
     views: &'v Views<'v>,
     node: usize,
+    /// Where `text` begins in all of it.
+    from: usize,
 }
 
 impl<'v> Reading<'v> {
@@ -156,7 +164,7 @@ impl<'v> Reading<'v> {
     /// Makes the reading again, and those it was made of: for findings, not for every match.
     #[must_use]
     pub fn origin(&self, range: Range<usize>) -> Range<usize> {
-        self.views.origin(self.node, range)
+        self.views.origin(self.node, self.from + range.start..self.from + range.end)
     }
 }
 
@@ -190,9 +198,21 @@ impl<'a> Views<'a> {
         &self.evidence
     }
 
-    /// The readings to be matched, the normalised one first.
+    /// The readings to be matched, the normalised one first. Of a long text that was folded each part that changed is one.
     pub fn iter(&self) -> impl Iterator<Item = Reading<'_>> {
-        (0..self.scratch.nodes.len()).filter(|at| self.scratch.nodes[*at].is_read).map(|at| self.reading(at))
+        let read = (0..self.scratch.nodes.len()).filter(|at| self.scratch.nodes[*at].is_read);
+        read.flat_map(|at| {
+            let whole = self.reading(at);
+            let parts = &self.scratch.nodes[at].parts;
+            let part = move |part: &Range<usize>| Reading {
+                text: &whole.text[part.clone()],
+                from: part.start,
+                is_part: true,
+                ..whole
+            };
+            let is_whole = parts.is_empty().then_some(whole);
+            is_whole.into_iter().chain(parts.iter().map(part))
+        })
     }
 
     fn reading(&self, at: usize) -> Reading<'_> {
@@ -212,8 +232,10 @@ impl<'a> Views<'a> {
             encoding: decoded,
             depth: node.depth,
             has_lost_borders: node.has_lost_borders,
+            is_part: false,
             views: self,
             node: at,
+            from: 0,
         }
     }
 
@@ -291,16 +313,19 @@ impl<'a> Views<'a> {
             return;
         }
         let mut current = self.buffer();
+        let mut changes = Changes::default();
         if folding.words {
-            words::fold(text, &mut current, &mut ());
+            words::fold(text, &mut current, &mut changes);
         }
         let mut has_lost_borders = false;
         if is_spaced {
             let base = if folding.words { &current } else { normal.map_or(text, |at| self.text(at)) };
             let mut joined = String::new();
-            let what = spaced::fold(base, &mut joined, &mut evidence.spaced_words, &mut ());
+            let mut rows = Changes::default();
+            let what = spaced::fold(base, &mut joined, &mut evidence.spaced_words, &mut rows);
             found_in_fold(&mut evidence.spaced_words, folding, text);
             if what.words > 0 {
+                changes = if folding.words { Changes::everywhere() } else { rows };
                 folding.spaced = true;
                 has_lost_borders = what.has_lost_borders;
                 current = joined;
@@ -312,17 +337,21 @@ impl<'a> Views<'a> {
             } else {
                 normal.map_or(text, |at| self.text(at))
             };
-            let is_found = leet::survey(base, &mut evidence.leet_words);
+            let mut read = Changes::default();
+            let is_found = leet::survey(base, &mut evidence.leet_words, |word| read.add(word));
             found_in_fold(&mut evidence.leet_words, folding, text);
             if is_found {
                 let [mut first, mut second] = [String::with_capacity(base.len()), String::new()];
                 leet::fold(base, leet::One::AlwaysI, &mut first);
                 leet::fold(base, leet::One::ByNeighbours, &mut second);
+                // Numbers far from such words are numbers.
+                changes.join(read);
                 current = first;
                 folding.leet = Some(leet::One::AlwaysI);
                 if second != current {
                     let folding = Folding { leet: Some(leet::One::ByNeighbours), ..folding };
-                    self.push_folded(second, folding, at, has_lost_borders);
+                    let parts = changes.parts(&second);
+                    self.push_folded(second, folding, at, parts, has_lost_borders);
                 }
             }
         }
@@ -330,11 +359,20 @@ impl<'a> Views<'a> {
             give_back(&mut self.scratch.spare, current);
             return;
         }
-        self.push_folded(current, folding, at, has_lost_borders);
+        let parts = changes.parts(&current);
+        self.push_folded(current, folding, at, parts, has_lost_borders);
     }
 
-    fn push_folded(&mut self, text: String, folding: Folding, at: usize, has_lost_borders: bool) {
+    fn push_folded(
+        &mut self,
+        text: String,
+        folding: Folding,
+        at: usize,
+        parts: Vec<Range<usize>>,
+        has_lost_borders: bool,
+    ) {
         let node = self.push(text, Step::Folded(folding), at, self.scratch.nodes[at].depth);
+        self.scratch.nodes[node].parts = parts;
         self.scratch.nodes[node].has_lost_borders = has_lost_borders;
     }
 
@@ -343,7 +381,8 @@ impl<'a> Views<'a> {
     }
 
     fn push(&mut self, text: String, step: Step, parent: usize, depth: u8) -> usize {
-        self.scratch.nodes.push(Node { text, step, parent, depth, has_lost_borders: false, is_read: true });
+        let (has_lost_borders, is_read, parts) = (false, true, Vec::new());
+        self.scratch.nodes.push(Node { text, step, parent, depth, has_lost_borders, is_read, parts });
         self.scratch.nodes.len() - 1
     }
 

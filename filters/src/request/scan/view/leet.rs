@@ -5,6 +5,8 @@
 //! Names, versions and hashes have digits too ("utf8", "p2p", "3a4f0e"). A word counts when it reads like one
 //! afterwards; only a text with several such words is read this way, and then numbers beside them as well.
 
+use std::ops::Range;
+
 use super::evidence::Count;
 use super::letters::follows;
 
@@ -28,14 +30,16 @@ pub(super) fn fold(text: &str, one: One, out: &mut String) {
     debug_assert_eq!(out.len() - from, text.len(), "each byte stands for itself");
 }
 
-/// Counts the words with digits or signs for letters. True if they are worth a reading of their own.
-pub(super) fn survey(text: &str, count: &mut Count) -> bool {
+/// Counts the words with digits or signs for letters, and tells `see` where they are. True if they are worth a reading of their
+/// own.
+pub(super) fn survey(text: &str, count: &mut Count, mut see: impl FnMut(Range<usize>)) -> bool {
     let mut letters = 0;
     for_each_word(text, |start, word| {
         // Behind a percent sign the first two are hex digits.
         let is_escape = start > 0 && text.as_bytes()[start - 1] == b'%';
         if !is_escape && is_word_when_read(word) {
             count.add(start..start + word.len());
+            see(start..start + word.len());
             letters += word.len();
         }
     });
@@ -202,7 +206,7 @@ mod tests {
             let (mut out, mut count) = (String::new(), Count::default());
             fold(written, one, &mut out);
             assert_eq!(out, expected);
-            assert!(survey(written, &mut count), "{written}: {count:?}");
+            assert!(survey(written, &mut count, |_| {}), "{written}: {count:?}");
         }
     }
 
@@ -219,7 +223,7 @@ mod tests {
         ];
         for text in cases {
             let mut count = Count::default();
-            assert!(!survey(text, &mut count), "{text}: {count:?}");
+            assert!(!survey(text, &mut count, |_| {}), "{text}: {count:?}");
         }
     }
 }

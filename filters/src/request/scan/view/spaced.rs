@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::super::block::{self, Block};
 use super::evidence::Count;
 use super::trace::Trace;
 
@@ -32,7 +33,7 @@ pub(super) fn fold(text: &str, out: &mut String, count: &mut Count, trace: &mut 
     let signed = if has_signed_row(text) { SIGNED_ROW_BESIDE } else { SIGNED_ROW };
     while at < text.len() {
         if begins_word(bytes, at) {
-            at = next_start(bytes, at);
+            at = next_lone(bytes, at);
             continue;
         }
         let row = match Row::read(text, at, signed) {
@@ -64,7 +65,7 @@ fn has_signed_row(text: &str) -> bool {
     let (bytes, mut at) = (text.as_bytes(), 0);
     while at < text.len() {
         if begins_word(bytes, at) {
-            at = next_start(bytes, at);
+            at = next_lone(bytes, at);
             continue;
         }
         at = match Row::read(text, at, SIGNED_ROW) {
@@ -80,6 +81,25 @@ fn has_signed_row(text: &str) -> bool {
 /// Whether two letters or digits of ASCII stand here, so that no row begins: most words do.
 fn begins_word(bytes: &[u8], at: usize) -> bool {
     bytes.get(at..at + 2).is_some_and(|two| two.iter().all(u8::is_ascii_alphanumeric))
+}
+
+/// The next place behind the word at `at` where something begins that is not two letters or digits of ASCII; sixty-four bytes are
+/// looked at together.
+fn next_lone(bytes: &[u8], at: usize) -> usize {
+    // The word itself is none.
+    let mut before = 1;
+    for from in (at..bytes.len()).step_by(block::SIZE) {
+        let Block { letters, digits, wide } = Block::at(bytes, from);
+        let known = letters | digits;
+        let parts = known | wide;
+        // Of the last byte it cannot be told: then it is looked at again.
+        let begins = parts & !(parts << 1 | before) & (wide | !(known >> 1));
+        if begins != 0 {
+            return from + begins.trailing_zeros() as usize;
+        }
+        before = parts >> 63;
+    }
+    bytes.len()
 }
 
 /// The next place where a word may begin: behind the next byte that is no letter or digit.
