@@ -25,6 +25,7 @@ mod trace;
 mod words;
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::ops::Range;
 
 pub(super) use self::letters::Likelihood;
@@ -101,6 +102,17 @@ struct Node {
     is_read: bool,
     /// The parts of it that are: all where there is none. The rest of a long text that was folded stands in another reading too.
     parts: Vec<Range<usize>>,
+    /// How it was made of its parent, step by step, once that was asked.
+    way: OnceCell<Way>,
+}
+
+/// How a text was made of another.
+#[derive(Debug, Default)]
+struct Way {
+    /// What its letters came from.
+    steps: Steps,
+    /// And what rows of letters were then joined, of a text of that length.
+    joined: Option<(Steps, usize)>,
 }
 
 /// How a text was made of its parent.
@@ -161,7 +173,7 @@ impl<'v> Reading<'v> {
     /// The bytes of the client's text that `range` of this reading stands for.
     ///
     /// # Cost
-    /// Makes the reading again, and those it was made of: for findings, not for every match.
+    /// The first time makes the reading again, and those it was made of.
     #[must_use]
     pub fn origin(&self, range: Range<usize>) -> Range<usize> {
         self.views.origin(self.node, self.from + range.start..self.from + range.end)
@@ -381,8 +393,8 @@ impl<'a> Views<'a> {
     }
 
     fn push(&mut self, text: String, step: Step, parent: usize, depth: u8) -> usize {
-        let (has_lost_borders, is_read, parts) = (false, true, Vec::new());
-        self.scratch.nodes.push(Node { text, step, parent, depth, has_lost_borders, is_read, parts });
+        let (has_lost_borders, is_read, parts, way) = (false, true, Vec::new(), OnceCell::new());
+        self.scratch.nodes.push(Node { text, step, parent, depth, has_lost_borders, is_read, parts, way });
         self.scratch.nodes.len() - 1
     }
 
@@ -394,20 +406,25 @@ impl<'a> Views<'a> {
 
     fn origin(&self, node: usize, mut range: Range<usize>) -> Range<usize> {
         for at in self.ancestors(node) {
-            let Node { step, parent, .. } = &self.scratch.nodes[at];
+            let Node { step, parent, way, .. } = &self.scratch.nodes[at];
             let text = self.text(*parent);
             range = match step {
                 Step::Root => range,
                 Step::Normalised => {
-                    let mut steps = Steps::default();
-                    write_normalised(text, &mut String::new(), &mut Evidence::default(), &mut steps);
-                    steps.origin(&range, text.len())
+                    let way = way
+                        .get_or_init(|| Way { steps: normalising(text, &mut String::new()), joined: None });
+                    way.steps.origin(&range, text.len())
                 }
-                Step::Folded(folding) => origin_of_fold(*folding, text, range),
+                Step::Folded(folding) => {
+                    way.get_or_init(|| Way::of_fold(*folding, text)).origin(range, text.len())
+                }
                 Step::Decoded(encoding, span) => {
-                    let mut steps = Steps::default();
-                    decode::retrace(*encoding, &text[span.clone()], &mut steps);
-                    origin_of_piece(*encoding, &steps, range, span)
+                    let way = way.get_or_init(|| {
+                        let mut steps = Steps::default();
+                        decode::retrace(*encoding, &text[span.clone()], &mut steps);
+                        Way { steps, joined: None }
+                    });
+                    origin_of_piece(*encoding, &way.steps, range, span)
                 }
             };
             range = on_boundaries(text, range);
@@ -441,28 +458,48 @@ fn give_back(spare: &mut Vec<String>, buffer: String) {
 /// Evidence is of the text itself; this was found in what was undone of it so far.
 fn found_in_fold(count: &mut Count, folding: Folding, text: &str) {
     if let Some(first) = &mut count.first {
-        *first = on_boundaries(text, origin_of_fold(folding, text, first.clone()));
+        *first = on_boundaries(text, Way::of_fold(folding, text).origin(first.clone(), text.len()));
     }
 }
 
-/// Leet letters stand in the place of their digits, so that only the other two move anything.
-fn origin_of_fold(folding: Folding, text: &str, mut range: Range<usize>) -> Range<usize> {
-    let mut base = String::new();
+/// How `text` is normalised, into `out`.
+fn normalising(text: &str, out: &mut String) -> Steps {
     let mut steps = Steps::default();
-    if folding.words {
-        words::fold(text, &mut base, &mut steps);
-    } else if text.is_ascii() {
-        base.push_str(text);
-        steps.copied(0, 0);
-    } else {
-        write_normalised(text, &mut base, &mut Evidence::default(), &mut steps);
+    write_normalised(text, out, &mut Evidence::default(), &mut steps);
+    steps
+}
+
+impl Way {
+    /// Leet letters stand in the place of their digits, so that only the other two move anything.
+    fn of_fold(folding: Folding, text: &str) -> Self {
+        let mut base = String::new();
+        let steps = if folding.words {
+            let mut steps = Steps::default();
+            words::fold(text, &mut base, &mut steps);
+            steps
+        } else if text.is_ascii() {
+            base.push_str(text);
+            let mut steps = Steps::default();
+            steps.copied(0, 0);
+            steps
+        } else {
+            normalising(text, &mut base)
+        };
+        let joined = folding.spaced.then(|| {
+            let mut joining = Steps::default();
+            spaced::fold(&base, &mut String::new(), &mut Count::default(), &mut joining);
+            (joining, base.len())
+        });
+        Self { steps, joined }
     }
-    if folding.spaced {
-        let mut joining = Steps::default();
-        spaced::fold(&base, &mut String::new(), &mut Count::default(), &mut joining);
-        range = joining.origin(&range, base.len());
+
+    /// The bytes of a text of that length that became `range`.
+    fn origin(&self, mut range: Range<usize>, length: usize) -> Range<usize> {
+        if let Some((joining, length)) = &self.joined {
+            range = joining.origin(&range, *length);
+        }
+        self.steps.origin(&range, length)
     }
-    steps.origin(&range, text.len())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ impl Trace for () {
     fn replaced(&mut self, _: usize, _: usize) {}
 }
 
+#[derive(Debug)]
 struct Step {
     out: usize,
     from: usize,
@@ -23,7 +24,7 @@ struct Step {
 }
 
 /// The steps of one transformation, in order of the output.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Steps {
     steps: Vec<Step>,
 }
