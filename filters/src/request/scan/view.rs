@@ -3,7 +3,7 @@
 //! | reading | made when | what it undoes |
 //! |---|---|---|
 //! | [`View::Normalised`] | always; an ASCII text is its own | case, compatibility forms, accents, invisible characters |
-//! | [`View::Folded`] | something gives reason | look-alike letters, digits for letters, letters set apart |
+//! | [`View::Folded`] | something gives reason; of a long text the parts that changed | look-alike letters, digits for letters, letters set apart |
 //! | [`View::Decoded`] | something decodes to text | base64, hex, escapes, ciphers, tags; three deep |
 //!
 //! Matching is caseless for ASCII letters, so an ASCII text needs no copy; elsewhere letters are folded to lower
