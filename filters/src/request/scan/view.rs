@@ -334,7 +334,8 @@ impl<'a> Views<'a> {
             let base = if folding.words { &current } else { normal.map_or(text, |at| self.text(at)) };
             let mut joined = String::new();
             let mut rows = Changes::default();
-            let what = spaced::fold(base, &mut joined, &mut evidence.spaced_words, &mut rows);
+            let count = &mut evidence.spaced_words;
+            let what = spaced::fold(base, &mut joined, count, &mut (), |row| rows.add(row));
             found_in_fold(&mut evidence.spaced_words, folding, text);
             if what.words > 0 {
                 changes = if folding.words { Changes::everywhere() } else { rows };
@@ -487,7 +488,7 @@ impl Way {
         };
         let joined = folding.spaced.then(|| {
             let mut joining = Steps::default();
-            spaced::fold(&base, &mut String::new(), &mut Count::default(), &mut joining);
+            spaced::fold(&base, &mut String::new(), &mut Count::default(), &mut joining, |_| {});
             (joining, base.len())
         });
         Self { steps, joined }

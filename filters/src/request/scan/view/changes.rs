@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use super::trace::{Trace, on_boundaries};
 
-/// Letters before and after a change that are read with it: more than a rule reaches.
-const MARGIN: usize = 600;
+/// Letters before and after a change that are read with it. No rule of the packs reaches farther, which is three concepts 300 apart
+/// and their atoms; one of an operator's own may, and then it is not seen across that distance in a disguise.
+const MARGIN: usize = 800;
 
 /// Bytes more in which a place between two words is looked for.
 const TO_BORDER: usize = 200;

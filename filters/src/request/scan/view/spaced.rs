@@ -24,8 +24,14 @@ pub(super) struct Joined {
     pub(super) has_lost_borders: bool,
 }
 
-/// Writes `text` with such words joined.
-pub(super) fn fold(text: &str, out: &mut String, count: &mut Count, trace: &mut impl Trace) -> Joined {
+/// Writes `text` with such words joined, and tells `see` where they are in `out`.
+pub(super) fn fold(
+    text: &str,
+    out: &mut String,
+    count: &mut Count,
+    trace: &mut impl Trace,
+    mut see: impl FnMut(Range<usize>),
+) -> Joined {
     let mut joined = Joined::default();
     let mut copied = 0;
     let mut at = 0;
@@ -48,7 +54,9 @@ pub(super) fn fold(text: &str, out: &mut String, count: &mut Count, trace: &mut 
         let outer = row.outer(text);
         trace.copied(out.len(), copied);
         out.push_str(&text[copied..outer.start.max(copied)]);
+        let start = out.len();
         row.write(text, out, trace);
+        see(start..out.len());
         joined.words += 1;
         joined.has_lost_borders |= row.longest_word > LONGEST_WORD && row.is_latin;
         count.add(row.span.clone());
@@ -247,7 +255,7 @@ mod tests {
 
     fn joined(text: &str) -> (String, Joined) {
         let mut out = String::new();
-        let joined = fold(text, &mut out, &mut Count::default(), &mut ());
+        let joined = fold(text, &mut out, &mut Count::default(), &mut (), |_| {});
         (out, joined)
     }
 
