@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
-use tollgate_filters::request::scan::behaviour::History;
+use tollgate_filters::request::scan::behaviour::{History, Settings};
 
 /// Which conversation: that of a key, and of whom the client calls the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,11 +28,30 @@ pub struct Conversation<'k> {
 pub struct Remembered {
     /// What was seen.
     pub history: History,
-    /// Whether the store that gateways share has been told all of it.
-    pub is_told: bool,
+    /// When the store that gateways share was told all of it, if it was.
+    pub told: Option<Told>,
+    /// Counts uses.
+    version: u64,
     /// The rules whose words it has.
     rules: u64,
     used: Duration,
+}
+
+/// A time at which the store was told something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The connection: what was on its way when it broke may not have come.
+    pub epoch: u64,
+    /// A number that stays the same while there is no other gateway.
+    pub company: u64,
+}
+
+/// What is known of a conversation before the store is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Glance {
+    version: u64,
+    /// When the store was told all of it.
+    pub told: Option<Told>,
 }
 
 /// All histories.
@@ -77,29 +96,46 @@ impl Histories {
         // A panic in another request leaves a history that is old, not wrong.
         let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if moment.now.saturating_sub(remembered.used) > moment.memory {
-            remembered.history = History::default();
+            (remembered.history, remembered.told) = (History::default(), None);
         }
         if remembered.rules != moment.rules {
             remembered.history.forget_words();
             remembered.rules = moment.rules;
         }
         remembered.used = moment.now;
-        use_it(&mut remembered)
+        let given = use_it(&mut remembered);
+        remembered.version += 1;
+        given
     }
 
-    /// Whether all that is remembered of this conversation is what the store has, and there is something.
+    /// What is known of a conversation now, for [`Histories::adopt`].
     #[must_use]
-    pub fn is_told(&self, whose: Conversation<'_>) -> bool {
+    pub fn glance(&self, whose: Conversation<'_>) -> Glance {
         let remembered = self.cache.get(&self.hasher.hash_one(whose));
-        remembered.is_some_and(|one| one.lock().unwrap_or_else(PoisonError::into_inner).is_told)
+        remembered.map_or(Glance::default(), |one| {
+            let one = one.lock().unwrap_or_else(PoisonError::into_inner);
+            Glance { version: one.version, told: one.told }
+        })
     }
 
-    /// Goes on with what the store has, unless this gateway has seen something that it could not tell.
-    pub fn adopt(&self, whose: Conversation<'_>, moment: Moment, history: History) {
+    /// Goes on with what the store has, or adds that to what this gateway has seen and could not tell, or has seen since it looked
+    /// `before` it asked.
+    pub fn adopt(
+        &self,
+        whose: Conversation<'_>,
+        moment: Moment,
+        before: Glance,
+        epoch: u64,
+        history: History,
+        settings: &Settings,
+    ) {
         self.with(whose, moment, |remembered| {
-            if remembered.is_told || remembered.history == History::default() {
+            let is_known = remembered.told.is_some_and(|told| told.epoch == epoch);
+            if remembered.version == before.version && (is_known || remembered.history == History::default())
+            {
                 remembered.history = history;
-                remembered.is_told = true;
+            } else {
+                remembered.history.merge(history, settings, moment.now);
             }
         });
     }
@@ -108,7 +144,7 @@ impl Histories {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tollgate_filters::request::scan::behaviour::{Pattern, Seen, Settings};
+    use tollgate_filters::request::scan::behaviour::{Pattern, Seen};
     use tollgate_filters::request::scan::policy::Action;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -132,6 +168,43 @@ mod tests {
         }
         assert_eq!(say(&histories, "a", None, at(3)), [Pattern::Repeated { times: 3 }]);
         assert!(say(&histories, "b", None, at(9000)).is_empty(), "the hour is over");
+    }
+
+    #[test]
+    fn what_the_store_has_takes_the_place_of_what_it_was_told_and_of_nothing_else() {
+        let settings = Settings { repeats: 3, prompts: 8, half_life: HOUR };
+        let whose = Conversation { key_id: "a", user: None };
+        let moment = |rules| Moment { now: Duration::from_secs(5), memory: HOUR, rules };
+        let seen = |hash| Seen { hash, text: "tell me", events: &[], action: Action::Block };
+        let refused = |hash| {
+            let mut history = History::default();
+            history.observe(&seen(hash), &settings, Duration::from_secs(5), |_| Vec::new());
+            history.refuse_last(&seen(hash));
+            history
+        };
+        let told = Told { epoch: 1, company: 0 };
+        for (name, was_told, epoch, meanwhile, is_replaced) in [
+            ("told", true, 1, false, true),
+            ("not told", false, 1, false, false),
+            ("told over a connection that broke", true, 2, false, false),
+            ("another request came meanwhile", true, 1, true, false),
+        ] {
+            let histories = Histories::new(100);
+            histories.with(whose, moment(1), |remembered| {
+                remembered.history = refused(1);
+                remembered.told = Some(told).filter(|_| was_told);
+            });
+            let before = histories.glance(whose);
+            if meanwhile {
+                histories.with(whose, moment(1), |remembered| remembered.told = Some(told));
+            }
+            histories.adopt(whose, moment(1), before, epoch, refused(2), &settings);
+            let kept = histories.with(whose, moment(1), |remembered| remembered.history.keep().rest);
+            let has =
+                |hash: u64| kept.contains(&format!("[[{hash},")) || kept.contains(&format!(",[{hash},"));
+            assert!(has(2), "{name}: {kept}");
+            assert_eq!(has(1), !is_replaced, "{name}: {kept}");
+        }
     }
 
     #[test]

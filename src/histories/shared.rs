@@ -23,8 +23,10 @@ use crate::limits::script;
 const HISTORY: &str = include_str!("history.lua");
 /// What may wait for the thread.
 const QUEUE: usize = 16_384;
-/// Bytes that may wait for the connection; what comes then is not told.
+/// Bytes that may wait for the connection; what comes then stays in the queue, and is not told when that is full.
 const MOST_WAITING: usize = 4 << 20;
+/// Errors that say that this server is of no use, or has to be made ready again.
+const ENDING: [&str; 7] = ["NOSCRIPT", "NOAUTH", "NOPERM", "READONLY", "LOADING", "MASTERDOWN", "UNKILLABLE"];
 /// How long the store may answer nothing before the connection is given up.
 const LOST: Duration = Duration::from_secs(1);
 /// How often that is looked at.
@@ -54,9 +56,13 @@ pub struct Counts {
     pub unanswered: AtomicU64,
 }
 
+/// The store did not answer in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoAnswer;
+
 enum Job {
     Get { whose: String, reply: oneshot::Sender<Option<Found>> },
-    Put { whose: String, kept: Kept, rules: u64, memory: Duration },
+    Put { whose: String, kept: Kept, is_whole: bool, rules: u64, memory: Duration },
     Unsay { whose: String, hash: u64 },
 }
 
@@ -64,6 +70,7 @@ enum Job {
 pub struct SharedHistories {
     jobs: mpsc::Sender<Job>,
     is_up: Arc<AtomicBool>,
+    epoch: Arc<AtomicU64>,
     timeout: Duration,
     counts: Counts,
     stop: Mutex<Option<(oneshot::Sender<()>, std::thread::JoinHandle<()>)>>,
@@ -85,8 +92,14 @@ impl SharedHistories {
         let is_up = Arc::new(AtomicBool::new(false));
         let (jobs, received) = mpsc::channel(QUEUE);
         let (stop, stopped) = oneshot::channel();
-        let courier =
-            Courier { dialer, jobs: received, is_up: Arc::clone(&is_up), script: script::name(HISTORY) };
+        let epoch = Arc::new(AtomicU64::new(0));
+        let courier = Courier {
+            dialer,
+            jobs: received,
+            is_up: Arc::clone(&is_up),
+            epoch: Arc::clone(&epoch),
+            script: script::name(HISTORY),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
         let thread = std::thread::Builder::new()
@@ -94,7 +107,7 @@ impl SharedHistories {
             .spawn(move || runtime.block_on(courier.run(stopped)))
             .map_err(|error| error.to_string())?;
         let stop = Mutex::new(Some((stop, thread)));
-        Ok(Self { jobs, is_up, timeout: settings.timeout, counts: Counts::default(), stop })
+        Ok(Self { jobs, is_up, epoch, timeout: settings.timeout, counts: Counts::default(), stop })
     }
 
     /// Whether the store answers.
@@ -103,17 +116,26 @@ impl SharedHistories {
         self.is_up.load(Ordering::Acquire)
     }
 
+    /// Counts connections: what is told on one may not have come when there is another.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
     /// How fetching went.
     #[must_use]
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// What the store remembers of a conversation: nothing where it is new, and where the store does not answer in time.
-    pub async fn get(&self, whose: Conversation<'_>) -> Option<Found> {
+    /// What the store remembers of a conversation, nothing where it is new.
+    ///
+    /// # Errors
+    /// If it does not answer in time.
+    pub async fn get(&self, whose: Conversation<'_>) -> Result<Option<Found>, NoAnswer> {
         if !self.is_up() {
             self.counts.unanswered.fetch_add(1, Ordering::Relaxed);
-            return None;
+            return Err(NoAnswer);
         }
         let (reply, answered) = oneshot::channel();
         let job = Job::Get { whose: name(whose), reply };
@@ -122,17 +144,25 @@ impl SharedHistories {
             Err(_) => None,
         };
         let (count, found) = match found {
-            Some(Some(found)) => (&self.counts.found, Some(found)),
-            Some(None) => (&self.counts.new, None),
-            None => (&self.counts.unanswered, None),
+            Some(Some(found)) => (&self.counts.found, Ok(Some(found))),
+            Some(None) => (&self.counts.new, Ok(None)),
+            None => (&self.counts.unanswered, Err(NoAnswer)),
         };
         count.fetch_add(1, Ordering::Relaxed);
         found
     }
 
-    /// Has the store told of a conversation that has just had a prompt. Whether it will be, as far as is known.
-    pub fn put(&self, whose: Conversation<'_>, kept: Kept, rules: u64, memory: Duration) -> bool {
-        self.is_up() && self.jobs.try_send(Job::Put { whose: name(whose), kept, rules, memory }).is_ok()
+    /// Has the store told of a conversation that has just had a prompt, only that it came again or not unless `is_whole`. Whether it
+    /// will be, as far as is known.
+    pub fn put(
+        &self,
+        whose: Conversation<'_>,
+        kept: Kept,
+        is_whole: bool,
+        rules: u64,
+        memory: Duration,
+    ) -> bool {
+        self.jobs.try_send(Job::Put { whose: name(whose), kept, is_whole, rules, memory }).is_ok()
     }
 
     /// Has the store told that the prompt of that hash got no answer. Whether it will be.
@@ -163,6 +193,7 @@ struct Courier {
     dialer: Dialer,
     jobs: mpsc::Receiver<Job>,
     is_up: Arc<AtomicBool>,
+    epoch: Arc<AtomicU64>,
     script: String,
 }
 
@@ -182,6 +213,7 @@ impl Courier {
                     if std::mem::take(&mut is_said) {
                         log::info!("histories: the store is back");
                     }
+                    self.epoch.fetch_add(1, Ordering::AcqRel);
                     self.is_up.store(true, Ordering::Release);
                     let mut is_stopping = false;
                     match self.serve(link, &mut stop, &mut is_stopping).await {
@@ -215,7 +247,7 @@ impl Courier {
         let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
         let mut awaited: VecDeque<Awaited> = VecDeque::new();
         let mut moved = Instant::now();
-        let mut is_unflushed = false;
+        let (mut is_unflushed, mut is_refused) = (false, false);
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             if *is_stopping && out.is_empty() && !is_unflushed {
@@ -245,7 +277,14 @@ impl Courier {
                         let reply = awaited.pop_front().ok_or("a reply that nothing was asked for")?;
                         moved = Instant::now();
                         if let Value::Error(error) = value {
-                            return Err(error);
+                            if ENDING.iter().any(|code| error.starts_with(code)) {
+                                return Err(error);
+                            }
+                            // Of one conversation, or for want of memory: the others go on.
+                            if !std::mem::replace(&mut is_refused, true) {
+                                log::warn!("histories: the store refuses: {error}");
+                            }
+                            continue;
                         }
                         if let Some(reply) = reply {
                             // Who does not wait any longer drops it.
@@ -282,16 +321,19 @@ impl Courier {
                 command(&whose, &[b"get"]);
                 Some(reply)
             }
-            Job::Put { whose, kept, rules, memory } => {
+            Job::Put { whose, kept, is_whole, rules, memory } => {
+                let rest = if is_whole { kept.rest.as_bytes() } else { b"" };
+                let times = kept.times.to_string();
                 let hash = format!("{:016x}", kept.last_hash);
                 let rules = format!("{rules:016x}");
                 let memory = memory.as_millis().to_string();
                 let arguments = [
                     b"put".as_slice(),
                     hash.as_bytes(),
-                    kept.rest.as_bytes(),
+                    rest,
                     rules.as_bytes(),
                     memory.as_bytes(),
+                    times.as_bytes(),
                 ];
                 command(&whose, &arguments);
                 None

@@ -52,6 +52,8 @@ pub(super) struct Board {
     pub(super) errors: AtomicU64,
     /// How many there are, and since when none has been missing.
     gateways: Mutex<(u64, Duration)>,
+    /// How often others were there when the store was heard of.
+    company: AtomicU64,
     /// How far the store's clock is ahead, milliseconds.
     ahead_ms: AtomicI64,
     /// Scopes of which something is held or to be told.
@@ -99,6 +101,7 @@ impl SharedLimits {
             trips: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             gateways: Mutex::default(),
+            company: AtomicU64::new(0),
             ahead_ms: AtomicI64::new(0),
             scopes: Mutex::default(),
             origin,
@@ -152,6 +155,12 @@ impl SharedLimits {
     #[must_use]
     pub fn gateways(&self) -> u64 {
         self.board.gateways()
+    }
+
+    /// A number that stays the same while this gateway is the only one.
+    #[must_use]
+    pub fn company(&self) -> u64 {
+        self.board.company.load(Ordering::Acquire)
     }
 
     /// Limits of which something is held or to be told.
@@ -323,6 +332,9 @@ impl Board {
     /// heard of all, and their parts must not grow by that.
     pub(super) fn note_gateways(&self, count: i64) {
         let (count, now) = (u64::try_from(count).unwrap_or(0), self.now());
+        if count > 1 {
+            self.company.fetch_add(1, Ordering::AcqRel);
+        }
         let mut known = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
         if count >= known.0 || now.saturating_sub(known.1) > EXPIRY {
             *known = (count, now);

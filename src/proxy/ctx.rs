@@ -101,8 +101,8 @@ pub struct RequestCtx {
     pub sent: Option<Instant>,
     /// When that server's answer began.
     pub answered: Option<Instant>,
-    /// Whom the client called the user, once the prompt is part of a conversation's history.
-    pub conversation: Option<Option<u64>>,
+    /// Whom the client called the user, and the hash of the prompt, once that is part of a conversation's history.
+    pub observed: Option<(Option<u64>, u64)>,
     /// Set for a request that is refused because the ledger has no room for its row.
     pub is_off_ledger: bool,
     /// Its number among the requests in work that the ledger notes, once it is forwarded.
@@ -171,7 +171,7 @@ impl RequestCtx {
             is_cut: false,
             sent: None,
             answered: None,
-            conversation: None,
+            observed: None,
             is_off_ledger: false,
             begun: None,
             is_closed: false,
@@ -289,15 +289,18 @@ impl RequestCtx {
     fn forget_unanswered(&self) {
         let is_unanswered =
             matches!(self.record.outcome, Outcome::UpstreamFailed | Outcome::TimedOut | Outcome::Aborted);
-        if let Some(user) = self.conversation
+        if let Some((user, hash)) = self.observed
             && is_unanswered
         {
             let whose = Conversation { key_id: &self.record.key_id, user };
             let moment = super::scan::moment(&self.state, &self.stages);
             self.state.histories.with(whose, moment, |remembered| {
-                remembered.history.unanswered();
-                if let Some(shared) = &self.state.shared_histories {
-                    remembered.is_told &= shared.unsay(whose, remembered.history.last_hash());
+                remembered.history.unanswered(hash);
+                if let Some(shared) = &self.state.shared_histories
+                    && self.stages.settings.scan.behaviour.is_shared
+                    && !shared.unsay(whose, hash)
+                {
+                    remembered.told = None;
                 }
             });
         }

@@ -15,35 +15,64 @@ use tollgate_filters::request::scan::policy::{Action, LEARNED_RULE, Mode};
 
 use super::ctx::RequestCtx;
 use crate::config::settings::OverBudget;
-use crate::histories::shared::Found;
-use crate::histories::{Conversation, Moment};
+use crate::histories::shared::{Found, NoAnswer};
+use crate::histories::{Conversation, Moment, Told};
+use crate::limits::SharedLimits;
 use crate::scanner::with_scratch;
 use crate::state::{Stages, State, scan_settings, today};
 
+/// What is known of what other gateways have seen of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recalled {
+    /// Histories are not shared.
+    Apart,
+    /// All that the store had at this time.
+    Known(Told),
+    /// Nothing: the store did not answer.
+    Unknown,
+}
+
 /// Fetches what other gateways have seen of the conversation, where they share that and this one may not know all of it.
-pub(super) async fn recall(ctx: &RequestCtx, principal: &Principal, model: usize, prompt: &Prompt) {
+pub(super) async fn recall(
+    ctx: &RequestCtx,
+    principal: &Principal,
+    model: usize,
+    prompt: &Prompt,
+) -> Recalled {
     let (stages, state) = (&ctx.stages, &ctx.state);
     let behaviour = &stages.settings.scan.behaviour;
-    let is_off =
-        behaviour.mode == Mode::Off || stages.policies[principal.tenant_index].of(model).mode == Mode::Off;
-    let Some(shared) = &state.shared_histories else { return };
+    let is_off = !behaviour.is_shared
+        || behaviour.mode == Mode::Off
+        || stages.policies[principal.tenant_index].of(model).mode == Mode::Off;
+    let Some(shared) = &state.shared_histories else { return Recalled::Apart };
     if is_off || !prompt.texts.iter().any(|text| text.role == Role::User) {
-        return;
+        return Recalled::Apart;
     }
     let whose = Conversation { key_id: &principal.key_id, user: prompt.user };
-    let is_alone = state.shared.as_ref().is_none_or(|limits| limits.gateways() <= 1);
-    if is_alone && state.histories.is_told(whose) {
-        return;
+    let limits = state.shared.as_ref();
+    let company = limits.map_or(0, SharedLimits::company);
+    let is_alone = limits.is_none_or(|limits| limits.gateways() <= 1);
+    let told = Told { epoch: shared.epoch(), company };
+    let before = state.histories.glance(whose);
+    // Nobody else is there, nor was since the store was told.
+    if is_alone && before.told == Some(told) && shared.is_up() {
+        return Recalled::Known(told);
     }
-    if let Some(Found { kept, rules, age }) = shared.get(whose).await {
-        let moment = moment(state, stages);
-        let same_rules = rules == moment.rules;
-        let history = History::from_kept(&kept, same_rules, &scan_settings(behaviour), moment.now, age);
-        match history {
-            Some(history) => state.histories.adopt(whose, moment, history),
-            None => log::warn!("histories: the store has something else of the key {}", principal.key_id),
+    match shared.get(whose).await {
+        Err(NoAnswer) => return Recalled::Unknown,
+        Ok(None) => {}
+        Ok(Some(Found { kept, rules, age })) => {
+            let (moment, settings) = (moment(state, stages), scan_settings(behaviour));
+            let same_rules = rules == moment.rules;
+            match History::from_kept(&kept, same_rules, &settings, moment.now, age) {
+                Some(history) => {
+                    state.histories.adopt(whose, moment, before, told.epoch, history, &settings);
+                }
+                None => log::warn!("histories: the store has something else of the key {}", principal.key_id),
+            }
         }
     }
+    Recalled::Known(told)
 }
 
 /// Now, as histories know it.
@@ -62,6 +91,7 @@ pub(super) fn scan(
     model: usize,
     prompt: &Prompt,
     body: &[u8],
+    recalled: Recalled,
 ) -> Result<(), Refusal> {
     let stages = &ctx.stages;
     let settings = &stages.settings.scan;
@@ -82,6 +112,7 @@ pub(super) fn scan(
         return Err(Refusal::TooMuchText(budget));
     }
     let scanner = &stages.settings.rules.scanner;
+    let mut observed = None;
     let (verdict, counts) = with_scratch(scanner, settings.remembered_texts, |scratch| {
         let mut inspection = Inspection::new(scanner, &mut *scratch, terms);
         let (mut before, mut after) = (0, length);
@@ -97,16 +128,23 @@ pub(super) fn scan(
         let verdict = inspection.finish_in(moment.now, |use_it| {
             ctx.state.histories.with(whose, moment, |remembered| {
                 use_it(&mut remembered.history);
-                if let Some(shared) = &ctx.state.shared_histories {
+                observed = Some((prompt.user, remembered.history.last_hash()));
+                remembered.told = None;
+                if let Some(shared) = ctx.state.shared_histories.as_ref().filter(|shared| shared.is_up())
+                    && recalled != Recalled::Apart
+                {
+                    // What was not asked for must not take the place of what may be there.
+                    let known = if let Recalled::Known(told) = recalled { Some(told) } else { None };
                     let kept = remembered.history.keep();
-                    remembered.is_told = shared.put(whose, kept, moment.rules, moment.memory);
+                    let is_told = shared.put(whose, kept, known.is_some(), moment.rules, moment.memory);
+                    remembered.told = known.filter(|_| is_told);
                 }
             });
         });
         (verdict, scratch.counts())
     });
     ctx.state.metrics.observe_texts(counts.0, counts.1);
-    ctx.conversation = Some(prompt.user);
+    ctx.observed = observed;
     note(ctx, &verdict);
     if verdict.action < Action::Block {
         return Ok(());

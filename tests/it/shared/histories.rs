@@ -142,10 +142,15 @@ async fn with_the_store_away_each_gateway_goes_on_with_its_own() {
     assert!(fetched(one, "unanswered").await >= 2.0);
     // What could not be told is not forgotten when there is a store again, an empty one.
     assert_eq!(ask(one, "d", BEGIN).await, 200);
+    for time in 0..5 {
+        assert_eq!(ask(one, "e", QUESTION).await, 200, "{time}");
+    }
     store.restart();
     until(true).await;
     assert_eq!(ask(one, "d", QUESTION).await, 200);
     assert_eq!(ask(other, "d", END).await, 400, "told with the next prompt");
+    assert_eq!(ask(one, "e", QUESTION).await, 400, "the sixth in a row");
+    assert_eq!(ask(other, "e", QUESTION).await, 400, "the seventh, and the other one knows");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,4 +171,8 @@ async fn words_of_other_rules_mean_nothing_and_sharing_can_be_off() {
     assert_eq!(ask(&gateways[0], "b", BEGIN).await, 200);
     assert_eq!(ask(&alone, "b", END).await, 200, "it does not ask");
     assert_eq!(fetched(&alone, "new").await + fetched(&alone, "unanswered").await, 0.0);
+    gateways[0].reload(&conf.set("tollgate.scan.behaviour.shared", false)).await;
+    let before = fetched(&gateways[0], "new").await;
+    assert_eq!(ask(&gateways[0], "f", QUESTION).await, 200);
+    assert_eq!(fetched(&gateways[0], "new").await, before, "a reload ends it");
 }

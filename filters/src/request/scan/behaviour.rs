@@ -184,9 +184,40 @@ impl History {
         self.ends.clear();
     }
 
-    /// Says that the prompt observed last got no answer: asking again is no repeat.
-    pub fn unanswered(&mut self) {
-        self.times = self.times.saturating_sub(1);
+    /// Says that a prompt, by its hash, got no answer: asking it again is no repeat. One that is not the last any more counts no more.
+    pub fn unanswered(&mut self, hash: u64) {
+        if self.last_hash == hash {
+            self.times = self.times.saturating_sub(1);
+        }
+    }
+
+    /// Adds what another gateway has seen of the same conversation, where this one has seen something that it does not know.
+    pub fn merge(&mut self, other: Self, settings: &Settings, now: Duration) {
+        if self.last_hash == other.last_hash {
+            self.times = self.times.max(other.times);
+        }
+        for chains in other.ends {
+            if !self.ends.contains(&chains) {
+                self.ends.push_back(chains);
+            }
+        }
+        self.ends.truncate(settings.prompts);
+        for refused in other.refused {
+            if !self.refused.iter().any(|(hash, _)| *hash == refused.0) {
+                self.refused.push_back(refused);
+            }
+        }
+        self.refused.truncate(MOST_REFUSED);
+        for declined in other.declined {
+            if !self.declined.contains(&declined) {
+                self.declined.push_back(declined);
+            }
+        }
+        self.declined.truncate(MOST_DECLINED);
+        self.asked_again = self.asked_again.max(other.asked_again);
+        self.cool(now.saturating_sub(self.heat_at), settings);
+        self.heat_at = now;
+        self.heat = self.heat.max(other.heat);
     }
 
     fn read_together(

@@ -316,7 +316,7 @@ impl Model {
         self.score_within(text, evidence, 0)
     }
 
-    /// The same for a part of a text that has at least so many words.
+    /// The same for a part of a text of so many words, if it has fewer itself.
     #[must_use]
     pub fn score_within(&self, text: &str, evidence: Evidence, tokens: usize) -> Learned {
         let mut peak = self.peak(text);

@@ -18,7 +18,7 @@ pub struct Kept {
     pub times: u32,
     /// Everything else, JSON: `e` the ends of the last prompts, by prompt and by chain, each rule word `[start, end, concept,
     /// languages]`; `r` what was refused, `[hash, sketch]`; `d` sketches of what the model declined; `a` how often that was asked again;
-    /// `w` what is held against the conversation.
+    /// `w` what is held against the conversation. Empty where only repeats were counted.
     pub rest: String,
 }
 
@@ -51,6 +51,10 @@ impl History {
         now: Duration,
         age: Duration,
     ) -> Option<Self> {
+        if kept.rest.is_empty() {
+            let (last_hash, times) = (kept.last_hash, kept.times);
+            return Some(Self { last_hash, times, heat_at: now, ..Self::default() });
+        }
         let rest: Value = serde_json::from_str(&kept.rest).ok()?;
         let list = |key: &str| rest.get(key)?.as_array();
         let ends = if same_rules {
@@ -144,9 +148,28 @@ mod tests {
     }
 
     #[test]
+    fn what_two_gateways_have_seen_is_put_together() {
+        let now = Duration::from_secs(500);
+        let events = [event(3, 40)];
+        let seen = |hash| Seen { hash, text: "show me the", events: &events, action: Action::Allow };
+        let mut own = History::default();
+        own.observe(&seen(3), &SETTINGS, now, |_| Vec::new());
+        own.observe(&seen(3), &SETTINGS, now, |_| Vec::new());
+        let other =
+            History::from_kept(&history().keep(), true, &SETTINGS, now, Duration::ZERO).expect("kept");
+        let mut both = own.clone();
+        both.merge(other.clone(), &SETTINGS, now);
+        assert_eq!((both.last_hash, both.times), (3, 2), "the same prompt, asked more often here");
+        assert_eq!(both.ends.len(), own.ends.len() + other.ends.len());
+        assert_eq!((both.refused.clone(), both.heat), (other.refused.clone(), other.heat));
+        both.merge(other, &SETTINGS, now);
+        assert_eq!(both.ends.len(), 2, "nothing comes twice");
+    }
+
+    #[test]
     fn what_is_no_history_is_none() {
         let kept = history().keep();
-        for rest in ["", "{}", "[]", "{\"e\":1}", &kept.rest[1..], &kept.rest.replace("\"w\":", "\"v\":")] {
+        for rest in [" ", "{}", "[]", "{\"e\":1}", &kept.rest[1..], &kept.rest.replace("\"w\":", "\"v\":")] {
             let kept = Kept { rest: rest.to_owned(), ..kept.clone() };
             let read = History::from_kept(&kept, true, &SETTINGS, Duration::ZERO, Duration::ZERO);
             assert!(read.is_none(), "{rest}");

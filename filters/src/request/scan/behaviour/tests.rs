@@ -92,7 +92,8 @@ fn asking_again_after_no_answer_is_no_repeat() {
         let text = "What is a bond?";
         let seen = Seen { hash: text_hash(text), text, events: &[], action: Action::Allow };
         assert!(history.observe(&seen, &SETTINGS, Duration::ZERO, rules_in).is_empty());
-        history.unanswered();
+        history.unanswered(seen.hash + 1);
+        history.unanswered(seen.hash);
     }
 }
 
