@@ -63,9 +63,7 @@ impl Changes {
 
     /// The parts of `text`, which it became, that are to be read, in order; none if all of it is.
     pub(super) fn parts(&self, text: &str) -> Vec<Range<usize>> {
-        // Letters outside ASCII take up to three bytes.
-        let margin = if text.is_ascii() { MARGIN } else { 3 * MARGIN };
-        if self.is_everywhere || text.len() < 4 * margin {
+        if self.is_everywhere || text.len() < 4 * MARGIN {
             return Vec::new();
         }
         let mut ranges = self.ranges.clone();
@@ -73,25 +71,31 @@ impl Changes {
         ranges.sort_by_key(|range| range.start);
         let mut parts: Vec<Range<usize>> = Vec::new();
         for range in ranges.into_iter().filter(|range| range.start < text.len()) {
-            let part = around(text, range, margin);
+            let part = around(text, range);
             match parts.last_mut() {
                 Some(last) if part.start <= last.end => last.end = last.end.max(part.end),
                 _ => parts.push(part),
             }
         }
         let read: usize = parts.iter().map(Range::len).sum();
-        if read > text.len() / 2 { Vec::new() } else { parts }
+        // A little less is not worth a beginning in the middle.
+        if read > text.len() / 4 * 3 { Vec::new() } else { parts }
     }
 }
 
 /// What stands around a change, from a space to a space.
-fn around(text: &str, change: Range<usize>, margin: usize) -> Range<usize> {
+fn around(text: &str, change: Range<usize>) -> Range<usize> {
     let bytes = text.as_bytes();
     let is_border = |byte: &u8| byte.is_ascii_whitespace();
-    let start = change.start.saturating_sub(margin);
+    // Letters are counted, which take up to three bytes outside ASCII.
+    let begins = |(_, byte): &(usize, &u8)| !matches!(**byte, 0x80..=0xbf);
+    let mut before = bytes[..change.start].iter().enumerate().rev().filter(begins);
+    let start = before.nth(MARGIN - 1).map_or(0, |(at, _)| at);
     let from = start.saturating_sub(TO_BORDER);
     let start = bytes[from..start].iter().rposition(is_border).map_or(from, |at| from + at);
-    let end = (change.end + margin).min(bytes.len());
+    let end = change.end.min(bytes.len());
+    let mut behind = bytes[end..].iter().enumerate().filter(begins);
+    let end = behind.nth(MARGIN).map_or(bytes.len(), |(at, _)| end + at);
     let to = (end + TO_BORDER).min(bytes.len());
     let end = bytes[end..to].iter().position(is_border).map_or(to, |at| end + at);
     on_boundaries(text, start..end)
