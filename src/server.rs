@@ -148,9 +148,6 @@ pub fn run(settings: Settings, folder: &Path, upgrade: bool) -> Result<Leave, St
     if let Some(shared) = &state.shared {
         shared.stop();
     }
-    if let Some(shared) = &state.shared_histories {
-        shared.stop();
-    }
     state.access_log.stop();
     if let Some(ledger) = &state.ledger {
         ledger.stop();
@@ -176,7 +173,7 @@ fn start_store(settings: &Settings) -> Result<Kept, StartError> {
     let behaviour = &settings.scan.behaviour;
     let histories =
         settings.limits.shared.as_ref().filter(|_| behaviour.is_shared && behaviour.mode > Mode::Off);
-    let histories = histories.map(SharedHistories::start).transpose();
+    let histories = histories.map(SharedHistories::new).transpose();
     let shared_histories = histories
         .map_err(|error| StartError::new("what is remembered of conversations cannot be shared", &error))?;
     // All of them connect meanwhile.

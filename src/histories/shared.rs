@@ -1,6 +1,9 @@
-//! Histories that several gateways share, in the store in which they share limits: one thread, one connection, commands one behind
-//! the other. A request waits for what the store remembers, no longer than `limits.shared.timeout_ms`; it does not wait for
-//! the store to be told. A store that is away costs nothing: nobody asks until it answers again.
+//! Histories that several gateways share, in the store in which they share limits: one connection, commands one behind the other. A
+//! request waits for what the store remembers, no longer than `limits.shared.timeout_ms`; it does not wait for the store to be
+//! told. A store that is away costs nothing: nobody asks until it answers again.
+//!
+//! The connection is served where the first request with a prompt is: waking a thread for each command costs more than the
+//! command does (`benches/shared_histories.py`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -69,11 +72,13 @@ enum Job {
 /// The store, as requests see it.
 pub struct SharedHistories {
     jobs: mpsc::Sender<Job>,
-    is_up: Arc<AtomicBool>,
+    /// Until it is served.
+    courier: Mutex<Option<Courier>>,
+    is_started: AtomicBool,
+    is_away: Arc<AtomicBool>,
     epoch: Arc<AtomicU64>,
     timeout: Duration,
     counts: Counts,
-    stop: Mutex<Option<(oneshot::Sender<()>, std::thread::JoinHandle<()>)>>,
 }
 
 impl std::fmt::Debug for SharedHistories {
@@ -83,37 +88,49 @@ impl std::fmt::Debug for SharedHistories {
 }
 
 impl SharedHistories {
-    /// Starts the thread.
+    /// Nothing is connected before it is asked.
     ///
     /// # Errors
-    /// If there can be no thread, or the authorities for TLS cannot be read.
-    pub fn start(settings: &settings::SharedLimits) -> Result<Self, String> {
+    /// If the authorities for TLS cannot be read.
+    pub fn new(settings: &settings::SharedLimits) -> Result<Self, String> {
         let dialer = Dialer::new(settings.clone(), &[HISTORY])?;
-        let is_up = Arc::new(AtomicBool::new(false));
+        let (is_away, epoch) = (Arc::default(), Arc::default());
         let (jobs, received) = mpsc::channel(QUEUE);
-        let (stop, stopped) = oneshot::channel();
-        let epoch = Arc::new(AtomicU64::new(0));
         let courier = Courier {
             dialer,
             jobs: received,
-            is_up: Arc::clone(&is_up),
+            is_away: Arc::clone(&is_away),
             epoch: Arc::clone(&epoch),
             script: script::name(HISTORY),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| error.to_string())?;
-        let thread = std::thread::Builder::new()
-            .name("histories".to_owned())
-            .spawn(move || runtime.block_on(courier.run(stopped)))
-            .map_err(|error| error.to_string())?;
-        let stop = Mutex::new(Some((stop, thread)));
-        Ok(Self { jobs, is_up, epoch, timeout: settings.timeout, counts: Counts::default(), stop })
+        Ok(Self {
+            jobs,
+            courier: Mutex::new(Some(courier)),
+            is_started: AtomicBool::new(false),
+            is_away,
+            epoch,
+            timeout: settings.timeout,
+            counts: Counts::default(),
+        })
     }
 
-    /// Whether the store answers.
+    /// Whether the store answers, as far as is known: it may not have been asked yet.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.is_up.load(Ordering::Acquire)
+        !self.is_away.load(Ordering::Acquire)
+    }
+
+    /// Has the connection served from here on, if it is not.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it has to be where requests are; a stop ends it with their runtime, and nobody waits for it"
+    )]
+    fn serve_here(&self) {
+        if !self.is_started.swap(true, Ordering::AcqRel)
+            && let Some(courier) = self.courier.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            tokio::spawn(courier.run());
+        }
     }
 
     /// Counts connections: what is told on one may not have come when there is another.
@@ -137,6 +154,7 @@ impl SharedHistories {
             self.counts.unanswered.fetch_add(1, Ordering::Relaxed);
             return Err(NoAnswer);
         }
+        self.serve_here();
         let (reply, answered) = oneshot::channel();
         let job = Job::Get { whose: name(whose), reply };
         let found = match self.jobs.try_send(job) {
@@ -169,15 +187,6 @@ impl SharedHistories {
     pub fn unsay(&self, whose: Conversation<'_>, hash: u64) -> bool {
         self.is_up() && self.jobs.try_send(Job::Unsay { whose: name(whose), hash }).is_ok()
     }
-
-    /// Ends the thread, once what waits was sent.
-    pub fn stop(&self) {
-        let held = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((stop, thread)) = held {
-            let _ = stop.send(());
-            let _ = thread.join();
-        }
-    }
 }
 
 /// What a conversation is called in the store.
@@ -188,11 +197,11 @@ fn name(whose: Conversation<'_>) -> String {
     }
 }
 
-/// The thread's own.
+/// Serves the connection.
 struct Courier {
     dialer: Dialer,
     jobs: mpsc::Receiver<Job>,
-    is_up: Arc<AtomicBool>,
+    is_away: Arc<AtomicBool>,
     epoch: Arc<AtomicU64>,
     script: String,
 }
@@ -201,48 +210,37 @@ struct Courier {
 type Awaited = Option<oneshot::Sender<Option<Found>>>;
 
 impl Courier {
-    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+    /// Works as long as there is the runtime that it is on.
+    async fn run(mut self) {
         let mut is_said = false;
         loop {
-            let connected = tokio::select! {
-                connected = self.dialer.connect() => connected,
-                _ = &mut stop => return,
-            };
-            let error = match connected {
+            let error = match self.dialer.connect().await {
                 Ok(link) => {
                     if std::mem::take(&mut is_said) {
                         log::info!("histories: the store is back");
                     }
                     self.epoch.fetch_add(1, Ordering::AcqRel);
-                    self.is_up.store(true, Ordering::Release);
-                    let mut is_stopping = false;
-                    match self.serve(link, &mut stop, &mut is_stopping).await {
-                        Err(error) if !is_stopping => error,
-                        _ => return,
+                    self.is_away.store(false, Ordering::Release);
+                    match self.serve(link).await {
+                        Ok(()) => return,
+                        Err(error) => error,
                     }
                 }
                 Err(error) => error,
             };
-            self.is_up.store(false, Ordering::Release);
+            self.is_away.store(true, Ordering::Release);
             if !std::mem::replace(&mut is_said, true) {
                 log::error!("histories: the store is away: {error}; each gateway goes on with its own");
             }
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                _ = &mut stop => return,
-            }
             // Whoever asked before it was known waits no longer.
+            while self.jobs.try_recv().is_ok() {}
+            tokio::time::sleep(RETRY).await;
             while self.jobs.try_recv().is_ok() {}
         }
     }
 
-    /// Works until it is told to stop.
-    async fn serve(
-        &mut self,
-        link: Link,
-        stop: &mut oneshot::Receiver<()>,
-        is_stopping: &mut bool,
-    ) -> Result<(), String> {
+    /// Works until nobody can ask any more.
+    async fn serve(&mut self, link: Link) -> Result<(), String> {
         let (mut reader, mut writer) = tokio::io::split(link.stream);
         let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
         let mut awaited: VecDeque<Awaited> = VecDeque::new();
@@ -250,15 +248,10 @@ impl Courier {
         let (mut is_unflushed, mut is_refused) = (false, false);
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
-            if *is_stopping && out.is_empty() && !is_unflushed {
-                return Ok(());
-            }
             tokio::select! {
-                job = self.jobs.recv(), if !*is_stopping && out.len() < MOST_WAITING => {
-                    let mut next = job;
-                    if next.is_none() {
-                        *is_stopping = true;
-                    }
+                job = self.jobs.recv(), if out.len() < MOST_WAITING => {
+                    let Some(job) = job else { return Ok(()) };
+                    let mut next = Some(job);
                     while let Some(job) = next {
                         if awaited.is_empty() {
                             moved = Instant::now();
@@ -295,16 +288,10 @@ impl Courier {
                 sent = send(&mut writer, &mut out, &mut is_unflushed), if is_unflushed || !out.is_empty() => {
                     sent.map_err(|error| error.to_string())?;
                 }
-                _ = look.tick() => {
-                    if !awaited.is_empty() && moved.elapsed() > LOST {
+                _ = look.tick(), if !awaited.is_empty() => {
+                    if moved.elapsed() > LOST {
                         return Err(format!("no answer within {LOST:?}"));
                     }
-                }
-                _ = &mut *stop, if !*is_stopping => {
-                    while let Ok(job) = self.jobs.try_recv() {
-                        awaited.push_back(self.order(job, &mut out));
-                    }
-                    *is_stopping = true;
                 }
             }
         }

@@ -58,7 +58,10 @@ pub(super) async fn recall(
     if is_alone && before.told == Some(told) && shared.is_up() {
         return Recalled::Known(told);
     }
-    match shared.get(whose).await {
+    let answer = shared.get(whose).await;
+    // The first one makes the connection.
+    let told = Told { epoch: shared.epoch(), company };
+    match answer {
         Err(NoAnswer) => return Recalled::Unknown,
         Ok(None) => {}
         Ok(Some(Found { kept, rules, age })) => {
