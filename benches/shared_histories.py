@@ -46,7 +46,8 @@ def ask(connection, number):
 def measure(options, folder, store, database, server, clients, is_shared):
     """CPU of both gateways for a request, and the median time of one: seconds."""
     conf = folder / f"conf{database}"
-    configure(conf, store, database, server, 10_000_000)
+    # A store has sixteen databases.
+    configure(conf, store, database % 16, server, 10_000_000)
     tollgate = json.loads((conf / "tollgate.yaml").read_text())
     tollgate["scan"] = {"behaviour": {"shared": is_shared}, "cache": str(folder / "scan-cache")}
     (conf / "tollgate.yaml").write_text(json.dumps(tollgate))

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
-use tollgate_filters::request::scan::behaviour::Kept;
+use tollgate_filters::request::scan::behaviour::{History, Kept};
 
 use super::Conversation;
 use crate::config::settings;
@@ -24,7 +24,7 @@ use crate::limits::script;
 
 /// What the store does, in one step each.
 const HISTORY: &str = include_str!("history.lua");
-/// What may wait for the thread.
+/// What may wait for the connection.
 const QUEUE: usize = 16_384;
 /// Bytes that may wait for the connection; what comes then stays in the queue, and is not told when that is full.
 const MOST_WAITING: usize = 4 << 20;
@@ -65,7 +65,7 @@ pub struct NoAnswer;
 
 enum Job {
     Get { whose: String, reply: oneshot::Sender<Option<Found>> },
-    Put { whose: String, kept: Kept, is_whole: bool, rules: u64, memory: Duration },
+    Put { whose: String, history: Box<History>, is_whole: bool, rules: u64, memory: Duration },
     Unsay { whose: String, hash: u64 },
 }
 
@@ -175,12 +175,13 @@ impl SharedHistories {
     pub fn put(
         &self,
         whose: Conversation<'_>,
-        kept: Kept,
+        history: &History,
         is_whole: bool,
         rules: u64,
         memory: Duration,
     ) -> bool {
-        self.jobs.try_send(Job::Put { whose: name(whose), kept, is_whole, rules, memory }).is_ok()
+        let history = Box::new(history.clone());
+        self.jobs.try_send(Job::Put { whose: name(whose), history, is_whole, rules, memory }).is_ok()
     }
 
     /// Has the store told that the prompt of that hash got no answer. Whether it will be.
@@ -308,7 +309,9 @@ impl Courier {
                 command(&whose, &[b"get"]);
                 Some(reply)
             }
-            Job::Put { whose, kept, is_whole, rules, memory } => {
+            Job::Put { whose, history, is_whole, rules, memory } => {
+                // Written here, where no request waits and no lock is held.
+                let kept = history.keep();
                 let rest = if is_whole { kept.rest.as_bytes() } else { b"" };
                 let times = kept.times.to_string();
                 let hash = format!("{:016x}", kept.last_hash);

@@ -138,8 +138,8 @@ pub(super) fn scan(
                 {
                     // What was not asked for must not take the place of what may be there.
                     let known = if let Recalled::Known(told) = recalled { Some(told) } else { None };
-                    let kept = remembered.history.keep();
-                    let is_told = shared.put(whose, kept, known.is_some(), moment.rules, moment.memory);
+                    let is_told =
+                        shared.put(whose, &remembered.history, known.is_some(), moment.rules, moment.memory);
                     remembered.told = known.filter(|_| is_told);
                 }
             });

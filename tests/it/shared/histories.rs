@@ -176,3 +176,29 @@ async fn words_of_other_rules_mean_nothing_and_sharing_can_be_off() {
     assert_eq!(ask(&gateways[0], "f", QUESTION).await, 200);
     assert_eq!(fetched(&gateways[0], "new").await, before, "a reload ends it");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_refuses_or_does_not_answer_holds_nobody_up() {
+    let Some(store) = Valkey::start() else { return };
+    let upstream = Upstream::chatting().await;
+    let conf = conf(&store, &upstream).set("tollgate.limits.shared.timeout_ms", 300);
+    let gateways = start(&[&conf, &conf]).await;
+    let [one, other] = [&gateways[0], &gateways[1]];
+    assert_eq!(ask(one, "a", BEGIN).await, 200);
+    let entry = store.ask("KEYS tollgate:history:*");
+    let entry =
+        entry.lines().find(|line| line.starts_with("tollgate:history:")).expect("one was told").trim();
+    store.ask(&format!("SET {entry} nonsense"));
+    assert_eq!(ask(one, "a", QUESTION).await, 200);
+    assert!(fetched(one, "unanswered").await >= 1.0, "it was refused");
+    assert_eq!(ask(one, "a", END).await, 400, "it goes on with its own");
+    // Others are shared over the same connection.
+    assert_eq!(ask(one, "b", BEGIN).await, 200);
+    assert_eq!(ask(other, "b", END).await, 400);
+    store.freeze();
+    let began = std::time::Instant::now();
+    assert_eq!(ask(other, "c", QUESTION).await, 200);
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(fetched(other, "unanswered").await >= 1.0);
+    store.thaw();
+}

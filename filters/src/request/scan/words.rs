@@ -185,13 +185,7 @@ impl Tables {
 }
 
 impl Words {
-    /// Reports each literal that a word begins with, and where it ends, in the order of the words.
-    #[inline]
-    pub(crate) fn scan(&self, text: &[u8], report: impl FnMut(Sign, usize)) {
-        self.scan_words(text, report);
-    }
-
-    /// The same for a text that comes in pieces, but that pairs are not looked for: `text` is the part that is kept, of which the words before
+    /// As [`Self::scan`] for a text that comes in pieces, but that pairs are not looked for: `text` is the part that is kept, of which the words before
     /// `from` are done. Gives back where the words begin that are not done yet. What more of the text is needed
     /// for goes to `unfinished`, and from there to [`Self::finish`] when there is more.
     pub(crate) fn scan_piece(
@@ -230,10 +224,10 @@ impl Words {
         }
     }
 
-    /// Looks up all words. Those of a block are asked of every filter first, without a branch that depends on what they
+    /// Reports each literal that a word begins with, and where it ends, in the order of the words. Those of a block are asked of every filter first, without a branch that depends on what they
     /// are; then those of which a filter knows something are looked up, which few are. A word belongs to the block it ends in.
     #[inline(never)]
-    fn scan_words(&self, text: &[u8], mut report: impl FnMut(Sign, usize)) {
+    pub(crate) fn scan(&self, text: &[u8], mut report: impl FnMut(Sign, usize)) {
         // The words of a block behind the last one before it, each its start and its letters, and what is known of which.
         let mut words = [(0_u32, 0_u32); MOST_WORDS.next_power_of_two()];
         let mut places = [(0_u8, 0_u8); MOST_WORDS.next_power_of_two()];
