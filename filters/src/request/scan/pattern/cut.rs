@@ -16,7 +16,7 @@ const RARE_SIGNS: [&str; 3] = ["+", "~", "^"];
 pub(super) struct Cut {
     pub(super) concept: u16,
     pub(super) languages: Languages,
-    /// Its rarest word.
+    /// Its rarest word, and no sign if there is one.
     pub(super) literal: Box<[u8]>,
     pub(super) bounded_start: bool,
     pub(super) bounded_end: bool,
@@ -37,8 +37,13 @@ impl Cut {
         let (open_end, text) = text.strip_suffix('*').map_or((false, text), |rest| (true, rest));
         let text = normalise(text);
         let mut words = words(&text);
+        // A sign is no word: it stands everywhere, though nobody counted it.
+        let rarity = |word: &Word| {
+            let is_sign = word.bytes.iter().all(u8::is_ascii_punctuation);
+            (if is_sign { f32::MIN } else { -frequency.of_word(&word.bytes) }, word.bytes.len())
+        };
         let rarest = words.iter().enumerate().max_by(|(_, one), (_, other)| {
-            let [one, other] = [one, other].map(|word| (-frequency.of_word(&word.bytes), word.bytes.len()));
+            let [one, other] = [one, other].map(|word| rarity(word));
             one.0.total_cmp(&other.0).then(one.1.cmp(&other.1))
         });
         let Some((index, _)) = rarest else {
