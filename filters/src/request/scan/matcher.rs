@@ -6,7 +6,6 @@
 mod dialect;
 #[cfg(feature = "hyperscan")]
 mod fast;
-#[cfg(feature = "hyperscan")]
 mod plain;
 
 use regex_syntax::hir::Hir;
@@ -15,6 +14,7 @@ use super::pattern::Literals;
 use super::reference::{Reference, ReferenceScratch, ReferenceStream};
 #[cfg(feature = "hyperscan")]
 use fast::{Fast, FastScratch, FastStream};
+pub(crate) use plain::{is_plain, only};
 
 /// The longest literal, in bytes: the longest atom. A stream keeps as much of its text.
 pub(crate) const MAX_LITERAL: usize = 200;
@@ -59,8 +59,17 @@ pub enum Mode {
 pub(crate) struct Wanted<'w> {
     /// Numbered from 0.
     pub(crate) literals: &'w Literals,
-    /// Numbered after the literals.
+    /// Numbered after the literals. The first ones are looked for in every text, the next in texts that are not plain, and the others
+    /// where [`Matcher::scan_rest`] is asked to.
     pub(crate) patterns: &'w [Hir],
+    /// How many are looked for in every text.
+    pub(crate) everywhere: usize,
+    /// How many are looked for in texts that are not plain.
+    #[cfg_attr(
+        not(feature = "hyperscan"),
+        expect(dead_code, reason = "the engine in Rust makes no difference")
+    )]
+    pub(crate) not_plain: usize,
     #[cfg_attr(not(feature = "hyperscan"), expect(dead_code, reason = "the engine in Rust does both alike"))]
     pub(crate) mode: Mode,
 }
@@ -115,6 +124,15 @@ pub(crate) struct Piece<'t> {
 }
 
 impl Engine {
+    /// Whether patterns may be left to [`Matcher::scan_rest`].
+    pub(crate) fn has_rest(self) -> bool {
+        match self {
+            #[cfg(feature = "hyperscan")]
+            Self::Hyperscan => true,
+            Self::Reference => false,
+        }
+    }
+
     /// The name under which a saved database of this engine fits: another version, another processor or other
     /// packs have another. `None` if this engine has nothing worth saving.
     pub(crate) fn cache_name(self, wanted: Wanted<'_>) -> Option<String> {
@@ -140,7 +158,7 @@ impl Matcher {
             Engine::Hyperscan => Ok(Self::Hyperscan(Box::new(Fast::new(wanted, saved)?))),
             Engine::Reference => {
                 let _ = saved;
-                let made = Reference::new(&wanted.literals.all, wanted.patterns);
+                let made = Reference::new(&wanted.literals.all, &wanted.patterns[..wanted.everywhere]);
                 made.map(|engine| Self::Reference(Box::new(engine)))
                     .map_err(|message| Unfit { pattern: None, message })
             }
@@ -192,6 +210,26 @@ impl Matcher {
             }
             #[cfg(feature = "hyperscan")]
             _ => unreachable!("a scratch is made by the matcher it is used with"),
+        }
+    }
+
+    /// Reports each pattern that [`Self::scan`] leaves out, where it ends first. `false` if it leaves none out.
+    pub(crate) fn scan_rest(
+        &self,
+        text: &[u8],
+        scratch: &mut MatcherScratch,
+        report: impl FnMut(u32, usize),
+    ) -> bool {
+        match (self, scratch) {
+            #[cfg(feature = "hyperscan")]
+            (Self::Hyperscan(engine), MatcherScratch::Hyperscan(scratch)) => {
+                engine.scan_rest(text, scratch, report);
+                true
+            }
+            _ => {
+                let _ = (text, report);
+                false
+            }
         }
     }
 

@@ -10,6 +10,7 @@
 //!
 //! Cost: nothing is allocated once a [`PatternScratch`] has seen texts of the size.
 
+mod anchors;
 mod cut;
 mod examples;
 mod frequency;
@@ -17,20 +18,19 @@ mod lexicon;
 mod nearby;
 mod phrase;
 mod pieces;
+mod plan;
 mod proximity;
 mod regex;
 mod stream;
 mod workspace;
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use regex_automata::hybrid::dfa::Cache;
-use regex_syntax::hir::Hir;
 
 pub use super::matcher::{Engine, Mode};
-use super::matcher::{MAX_LITERAL, Matcher, MatcherScratch, Sign, Unfit, Wanted};
+use super::matcher::{MAX_LITERAL, Matcher, MatcherScratch, Sign, is_plain};
 use super::pack::{Languages, LinkedRule, PackFault, Packs, Roles, Trigger, Views};
 use super::reference::{Reference, Starts};
 use super::{Category, Severity, View};
@@ -38,8 +38,9 @@ use lexicon::Lexicon;
 pub(crate) use lexicon::Literals;
 #[cfg(feature = "hyperscan")]
 pub(crate) use lexicon::Pair;
-use nearby::{Nearby, NearbyScratch, near};
+use nearby::{Nearby, NearbyScratch, Spot, near};
 use phrase::Window;
+pub use plan::Plan;
 use proximity::Proximity;
 pub use proximity::{Hit, Subject};
 pub use stream::PatternStream;
@@ -55,11 +56,15 @@ pub struct Patterns {
     rules: Vec<LinkedRule>,
     lexicon: Lexicon,
     proximity: Proximity,
-    /// The rules that are patterns: those of the engine in the order of its numbers, then those of `nearby`.
+    /// The rules that are patterns, in the order of the engine's numbers.
     pattern_rules: Vec<u32>,
     starts: Option<Starts>,
     matcher: Matcher,
     nearby: Nearby,
+    /// The first one of the patterns that are looked for by `nearby`.
+    first_nearby: usize,
+    /// How many concepts the packs have; those behind them are of anchors.
+    concepts: usize,
     /// Whether a rule reads the raw view and not the normalised one.
     has_raw_rules: bool,
     /// Finds literals anywhere, for texts without borders between words. Made when the first such text comes.
@@ -126,124 +131,6 @@ pub struct RuleInfo<'p> {
     pub is_near: bool,
 }
 
-static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
-
-/// Packs that have been read in full, one step before an engine compiles them. That step takes long where there
-/// are many patterns, so its result may be saved and given back, under the name that [`Self::cache_name`] tells.
-#[derive(Debug)]
-pub struct Plan {
-    rules: Vec<LinkedRule>,
-    lexicon: Lexicon,
-    proximity: Proximity,
-    pattern_rules: Vec<u32>,
-    patterns: Vec<Hir>,
-    /// How many of them are for the engine, the first ones; the others are looked for around atoms, in whole texts.
-    direct: usize,
-}
-
-impl Plan {
-    /// Reads the atoms and patterns of linked packs. `normalise` is what makes the normalised view of a text; atoms
-    /// go through it too.
-    ///
-    /// # Errors
-    /// Atoms that come to nothing, and patterns that not every engine can do.
-    pub fn new(
-        packs: &Packs,
-        normalise: impl for<'t> Fn(&'t str) -> Cow<'t, str>,
-    ) -> Result<Self, Vec<PackFault>> {
-        let mut faults = Vec::new();
-        let mut pattern_rules = Vec::new();
-        let mut patterns = Vec::new();
-        let numbered = || (0..).zip(&packs.rules);
-        let [direct, others] =
-            [false, true].map(|is_near| numbered().filter(move |(_, rule)| near(rule).is_some() == is_near));
-        let mut direct_count = 0;
-        for (number, rule) in direct.chain(others) {
-            let Trigger::Pattern { text, .. } = &rule.trigger else { continue };
-            let pattern = regex::normalised(text, rule.views, &normalise);
-            match regex::parse(&pattern) {
-                Ok(hir) => {
-                    direct_count += usize::from(near(rule).is_none());
-                    pattern_rules.push(number);
-                    patterns.push(hir);
-                }
-                Err(message) => faults.push(rule.fault(format!("the rule `{}`: {message}", rule.id))),
-            }
-        }
-        let lexicon = match Lexicon::new(packs, normalise) {
-            Ok(lexicon) if faults.is_empty() => lexicon,
-            Ok(_) => return Err(faults),
-            Err(more) => {
-                faults.extend(more);
-                return Err(faults);
-            }
-        };
-        let proximity = Proximity::new(&packs.rules, lexicon.shortest_atoms(), lexicon.reach() + MAX_LITERAL);
-        let direct = direct_count;
-        Ok(Self { rules: packs.rules.clone(), lexicon, proximity, pattern_rules, patterns, direct })
-    }
-
-    /// The name under which the saved form of these packs fits this engine, on this processor; `None` if there is
-    /// nothing worth saving.
-    #[must_use]
-    pub fn cache_name(&self, engine: Engine, mode: Mode) -> Option<String> {
-        engine.cache_name(self.wanted(mode))
-    }
-
-    /// Compiles. `saved` is what [`Patterns::save`] gave, read from a place **that only the gateway can write to**:
-    /// a forged one could do anything. One that is damaged or does not fit is passed over.
-    ///
-    /// # Errors
-    /// What the engine cannot do: a pattern that is too large, or a processor that is too old.
-    pub fn build(self, engine: Engine, mode: Mode, saved: Option<&[u8]>) -> Result<Patterns, Vec<PackFault>> {
-        let fault = |unfit: Unfit| match unfit.pattern.and_then(|pattern| self.pattern_rules.get(pattern)) {
-            Some(rule) => {
-                let rule = &self.rules[*rule as usize];
-                vec![rule.fault(format!("the rule `{}`: {}", rule.id, unfit.message))]
-            }
-            None => {
-                let message = format!("all packs together: {}", unfit.message);
-                vec![PackFault { file: String::new(), line: 0, path: String::new(), message }]
-            }
-        };
-        let matcher = Matcher::new(engine, self.wanted(mode), saved).map_err(fault)?;
-        let nearby = self.nearby(mode).map_err(|message| fault(Unfit { pattern: None, message }))?;
-        let starts = if self.patterns.is_empty() { None } else { Some(Starts::new(&self.patterns)) };
-        let starts = starts.transpose().map_err(|message| fault(Unfit { pattern: None, message }))?;
-        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-        let Self { rules, lexicon, proximity, pattern_rules, .. } = self;
-        let borderless = OnceLock::new();
-        let has_raw_rules =
-            rules.iter().any(|rule| rule.views.has(View::Raw) && !rule.views.has(View::Normalised));
-        Ok(Patterns {
-            number,
-            mode,
-            rules,
-            lexicon,
-            proximity,
-            pattern_rules,
-            starts,
-            matcher,
-            nearby,
-            borderless,
-            has_raw_rules,
-        })
-    }
-
-    /// What the engine looks for: of a text in pieces all patterns, since it is not kept.
-    fn wanted(&self, mode: Mode) -> Wanted<'_> {
-        let count = if mode == Mode::Stream { self.patterns.len() } else { self.direct };
-        Wanted { literals: &self.lexicon.literals, patterns: &self.patterns[..count], mode }
-    }
-
-    fn nearby(&self, mode: Mode) -> Result<Nearby, String> {
-        let from = self.wanted(mode).patterns.len();
-        let rules = self.pattern_rules[from..].iter().map(|rule| &self.rules[*rule as usize]);
-        let patterns = rules.filter_map(near).zip(&self.patterns[from..]);
-        Nearby::new(patterns, self.lexicon.shortest_atoms().len())
-    }
-}
-
 impl Patterns {
     /// Compiles linked packs for whole texts. Examples are not run; see [`Self::check_examples`].
     ///
@@ -289,7 +176,7 @@ impl Patterns {
         let text = &text.as_bytes()[..text.len().min(u32::MAX as usize)];
         let window = Window { bytes: text, is_final: true, has_borders: subject.has_borders };
         let before = hits.len();
-        let PatternScratch { matcher, workspace, starts, nearby, ended, .. } = scratch;
+        let PatternScratch { matcher, workspace, nearby, ended, .. } = scratch;
         workspace.begin();
         ended.clear();
         let mut note = |workspace: &mut Workspace, place, end| {
@@ -316,18 +203,18 @@ impl Patterns {
         }
         // Few literals can matter: for most rules something is missing, wherever it would have to stand.
         self.proximity.choose(workspace, subject);
-        self.nearby.concepts().for_each(|concept| workspace.need(concept));
+        self.nearby.concepts().iter().for_each(|concept| workspace.need(*concept));
         // Letters outside ASCII take up to three bytes, and rules count letters.
         let edge = if text.is_ascii() { EDGE / 2 } else { EDGE };
         let from_end = (text.len() as u32).saturating_sub(edge);
         let is_end = |end| subject.is_joined && (end <= edge || end >= from_end);
         self.look(workspace, nearby, window, is_end, subject, hits);
         self.proximity.settle(workspace, u32::MAX, subject, hits);
-        let direct = self.pattern_rules.len() - self.nearby.concepts().count();
         // As with the engine's: where words stand together that were apart, only atoms are looked for.
-        let is_read =
-            |number| subject.has_borders && self.reads(self.pattern_rules[direct + number], subject);
-        self.nearby.search(text, nearby, is_read, |number, end| ended.note(direct + number, end));
+        if subject.has_borders {
+            self.search_nearby(text, subject, scratch);
+        }
+        let PatternScratch { starts, ended, .. } = scratch;
         if let (Some(finder), Some(cache)) = (&self.starts, starts) {
             for pattern in ended.patterns.iter().copied() {
                 let (rule, end) = (self.pattern_rules[pattern], ended.first[pattern]);
@@ -338,6 +225,21 @@ impl Patterns {
             }
         }
         hits[before..].sort_unstable();
+    }
+
+    /// Looks for the patterns that are not looked for everywhere.
+    fn search_nearby(&self, text: &[u8], subject: Subject, scratch: &mut PatternScratch) {
+        let PatternScratch { matcher, nearby, ended, .. } = scratch;
+        let first = self.first_nearby;
+        let is_plain = is_plain(text);
+        let is_wanted = |number, spot: Spot| {
+            (is_plain || !spot.is_plain) && self.reads(self.pattern_rules[first + number], subject)
+        };
+        let all = |report: &mut dyn FnMut(usize, usize)| {
+            let offset = self.lexicon.literals.all.len() + first;
+            self.matcher.scan_rest(text, matcher, |number, end| report(number as usize - offset, end))
+        };
+        self.nearby.search(text, nearby, is_wanted, all, |number, end| ended.note(first + number, end));
     }
 
     /// Looks at what was noted, and judges when there is no room for more atoms. Of what no rule needs only that is looked at
@@ -359,7 +261,7 @@ impl Patterns {
                 && let Ok(event) = self.lexicon.check(place, end as usize, window)
             {
                 self.nearby.note(event, nearby);
-                if workspace.push(event) {
+                if self.is_of_packs(event) && workspace.push(event) {
                     let until = self.proximity.known_until(event.end);
                     self.proximity.settle(workspace, until, subject, hits);
                     self.proximity.forget(workspace);
@@ -368,6 +270,11 @@ impl Patterns {
         }
         workspace.possible = possible;
         workspace.possible.clear();
+    }
+
+    /// Whether an atom is of a concept of the packs, and not an anchor.
+    fn is_of_packs(&self, event: Event) -> bool {
+        usize::from(event.concept) < self.concepts
     }
 
     /// Whether a rule speaks of such texts.

@@ -50,7 +50,10 @@ impl Reference {
             .match_kind(MatchKind::Standard)
             .build(literals)
             .map_err(|error| error.to_string())?;
-        let patterns = patterns.iter().map(dfa).collect::<Result<_, _>>()?;
+        let prefilter =
+            |pattern| Prefilter::from_hir_prefix(regex_automata::MatchKind::LeftmostFirst, pattern);
+        let patterns = patterns.iter().map(|pattern| dfa(pattern, prefilter(pattern)));
+        let patterns = patterns.collect::<Result<_, _>>()?;
         let literal_count = u32::try_from(literals.len()).map_err(|error| error.to_string())?;
         Ok(Self { literals: automaton, literal_count, patterns })
     }
@@ -140,14 +143,14 @@ impl Reference {
 }
 
 /// A pattern as it is searched for from its beginning.
-pub(super) fn dfa(pattern: &Hir) -> Result<DFA, String> {
+pub(super) fn dfa(pattern: &Hir, prefilter: Option<Prefilter>) -> Result<DFA, String> {
     let nfa = thompson::Compiler::new()
         .configure(thompson::Config::new().utf8(false).which_captures(thompson::WhichCaptures::None))
         .build_from_hir(pattern)
         .map_err(|error| error.to_string())?;
     let config = DFA::config()
         .match_kind(regex_automata::MatchKind::All)
-        .prefilter(Prefilter::from_hir_prefix(regex_automata::MatchKind::LeftmostFirst, pattern))
+        .prefilter(prefilter)
         .cache_capacity(CACHE_BYTES)
         .skip_cache_capacity_check(true);
     DFA::builder().configure(config).build_from_nfa(nfa).map_err(|error| error.to_string())

@@ -20,11 +20,18 @@ pub(crate) struct Fast {
     has_words: bool,
     /// For whole texts that are not plain.
     glyphs: Option<Glyphs>,
-    /// For plain texts; never there in stream mode, where nobody knows beforehand.
-    plain: Option<Arc<Database>>,
-    /// For all others.
-    full: Option<Arc<Database>>,
+    databases: Databases,
+    /// Of the patterns that are looked for only where it is asked for.
+    rest: Databases,
     name: [u8; digest::SHA256_OUTPUT_LEN],
+}
+
+/// One database for plain texts, and one for all others.
+#[derive(Debug)]
+struct Databases {
+    /// Never there in stream mode, where nobody knows beforehand.
+    plain: Option<Arc<Database>>,
+    full: Option<Arc<Database>>,
 }
 
 /// What one thread needs.
@@ -49,14 +56,17 @@ pub(crate) struct FastStream {
 const KEPT: usize = 1 << 16;
 
 /// The first bytes of what is saved; the number changes with the layout.
-const MAGIC: &[u8; 8] = b"tollgsc3";
+const MAGIC: &[u8; 8] = b"tollgsc4";
+
+/// How many databases are saved.
+const SAVED: usize = 4;
 
 pub(super) fn cache_name(wanted: Wanted<'_>) -> String {
     name(&recipe(wanted), wanted.mode).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The expressions of each database: for plain texts, and in full.
-fn recipe(wanted: Wanted<'_>) -> [Vec<Expression>; 2] {
+/// The expressions of each database: for plain texts, in full, and of the rest for plain texts, and in full.
+fn recipe(wanted: Wanted<'_>) -> [Vec<Expression>; SAVED] {
     let mut plain = Vec::new();
     let mut full = Vec::new();
     let literals = others(wanted).filter(|(_, literal)| !is_glyphs(literal, wanted.mode));
@@ -68,17 +78,20 @@ fn recipe(wanted: Wanted<'_>) -> [Vec<Expression>; 2] {
         }
         full.push(expression);
     }
-    let patterns = (wanted.literals.all.len() as u32..).zip(wanted.patterns);
-    for (number, pattern) in patterns {
+    let (mut rest_plain, mut rest_full) = (Vec::new(), Vec::new());
+    for (index, pattern) in wanted.patterns.iter().enumerate() {
+        let number = (wanted.literals.all.len() + index) as u32;
         let expression =
             |hir: &Hir| Expression { text: for_hyperscan(hir), number, caseless: false, once: true };
+        let plain = if index < wanted.everywhere { &mut plain } else { &mut rest_plain };
         plain.extend(only(pattern).map(|hir| expression(&hir)));
+        let full = if index < wanted.not_plain { &mut full } else { &mut rest_full };
         full.push(expression(pattern));
     }
     if wanted.mode == Mode::Stream {
         plain.clear();
     }
-    [plain, full]
+    [plain, full, rest_plain, rest_full]
 }
 
 /// The literals that do not begin words, each with its number.
@@ -91,7 +104,7 @@ fn is_glyphs(literal: &[u8], mode: Mode) -> bool {
     mode == Mode::Block && Glyphs::finds(literal) && !is_plain(literal)
 }
 
-fn name(recipe: &[Vec<Expression>; 2], mode: Mode) -> [u8; digest::SHA256_OUTPUT_LEN] {
+fn name(recipe: &[Vec<Expression>; SAVED], mode: Mode) -> [u8; digest::SHA256_OUTPUT_LEN] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(MAGIC);
     context.update(platform().as_bytes());
@@ -129,24 +142,28 @@ impl Fast {
         let databases = match saved.and_then(|saved| load(saved, &name)) {
             Some(databases) => databases,
             None => {
-                let [plain, full] = recipe;
+                let [plain, full, rest_plain, rest_full] = recipe;
                 // In full first: what is wrong with a pattern is told of the pattern as it was written.
-                let full = compile(full, wanted, false)?;
-                [compile(plain, wanted, true)?, full]
+                let [full, rest_full] = [compile(full, wanted, false)?, compile(rest_full, wanted, false)?];
+                [compile(plain, wanted, true)?, full, compile(rest_plain, wanted, true)?, rest_full]
             }
         };
-        let [plain, full] = databases.map(|database| database.map(Arc::new));
-        Ok(Self { words, has_words: literals.words > 0, glyphs, plain, full, name })
+        let [plain, full, rest_plain, rest_full] = databases.map(|database| database.map(Arc::new));
+        let databases = Databases { plain, full };
+        let rest = Databases { plain: rest_plain, full: rest_full };
+        Ok(Self { words, has_words: literals.words > 0, glyphs, databases, rest, name })
     }
 
-    fn databases(&self) -> impl Iterator<Item = &Database> {
-        self.plain.iter().chain(&self.full).map(|database| &**database)
+    /// In the order of [`recipe`].
+    fn all(&self) -> [&Option<Arc<Database>>; SAVED] {
+        let Self { databases, rest, .. } = self;
+        [&databases.plain, &databases.full, &rest.plain, &rest.full]
     }
 
     pub(super) fn save(&self) -> Option<Vec<u8>> {
         let mut saved = MAGIC.to_vec();
         saved.extend(self.name);
-        for database in [&self.plain, &self.full] {
+        for database in self.all() {
             let bytes = match database {
                 Some(database) => database.save().ok()?,
                 None => Vec::new(),
@@ -159,8 +176,9 @@ impl Fast {
     }
 
     pub(super) fn scratch(&self) -> FastScratch {
-        let is_needed = self.databases().next().is_some();
-        let hyperscan = is_needed.then(|| Scratch::new(self.databases()));
+        let databases = || self.all().into_iter().flatten().map(|database| &**database);
+        let is_needed = databases().next().is_some();
+        let hyperscan = is_needed.then(|| Scratch::new(databases()));
         FastScratch { hyperscan, found: Vec::new(), glyphs: Vec::new() }
     }
 
@@ -170,10 +188,7 @@ impl Fast {
         found.clear();
         glyphs.clear();
         let is_plain = is_plain(text);
-        let database = if is_plain { &self.plain } else { &self.full };
-        if let (Some(hyperscan), Some(database)) = (hyperscan, database) {
-            database.scan(text, hyperscan, found);
-        }
+        self.databases.scan(text, is_plain, hyperscan, found);
         if !found.is_sorted_by_key(|found| found.end) {
             found.sort_unstable_by_key(|found| (found.end, found.number));
         }
@@ -210,9 +225,22 @@ impl Fast {
         }
     }
 
+    /// Reports each pattern of the rest, where it ends first.
+    pub(super) fn scan_rest(
+        &self,
+        text: &[u8],
+        scratch: &mut FastScratch,
+        mut report: impl FnMut(u32, usize),
+    ) {
+        let FastScratch { hyperscan, found, .. } = scratch;
+        found.clear();
+        self.rest.scan(text, is_plain(text), hyperscan, found);
+        found.iter().for_each(|found| report(found.number, found.end as usize));
+    }
+
     pub(super) fn open(&self) -> FastStream {
-        debug_assert!(self.plain.is_none(), "made for streams");
-        let hyperscan = self.full.as_ref().map(Stream::open);
+        debug_assert!(self.databases.plain.is_none(), "made for streams");
+        let hyperscan = self.databases.full.as_ref().map(Stream::open);
         FastStream { hyperscan, next_word: 0, unfinished: Vec::new() }
     }
 
@@ -251,6 +279,15 @@ impl Fast {
         let done = self.words.scan_piece(text, from, is_final, &mut unfinished, report);
         stream.next_word = base + done as u64;
         stream.unfinished.extend(unfinished.iter().map(|cut| (base + cut.start as u64, cut.literal)));
+    }
+}
+
+impl Databases {
+    fn scan(&self, text: &[u8], is_plain: bool, scratch: &mut Option<Scratch>, found: &mut Vec<Found>) {
+        let database = if is_plain { &self.plain } else { &self.full };
+        if let (Some(scratch), Some(database)) = (scratch, database) {
+            database.scan(text, scratch, found);
+        }
     }
 }
 
@@ -299,9 +336,9 @@ fn unfit(error: Error, expressions: &[Expression], literals: usize) -> Unfit {
 }
 
 /// The databases of what [`Fast::save`] gave, if they are of that name and whole.
-fn load(saved: &[u8], name: &[u8]) -> Option<[Option<Database>; 2]> {
+fn load(saved: &[u8], name: &[u8]) -> Option<[Option<Database>; SAVED]> {
     let mut rest = saved.strip_prefix(MAGIC)?.strip_prefix(name)?;
-    let mut databases = [None, None];
+    let mut databases = [const { None }; SAVED];
     for database in &mut databases {
         let (length, after) = rest.split_first_chunk::<8>()?;
         let (sum, after) = after.split_at_checked(digest::SHA256_OUTPUT_LEN)?;

@@ -8,7 +8,7 @@ use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind};
 ///
 /// # Cost
 /// Some thirtieth of a nanosecond a byte.
-pub(super) fn is_plain(text: &[u8]) -> bool {
+pub(crate) fn is_plain(text: &[u8]) -> bool {
     // Without a branch inside, so that many bytes are looked at together.
     text.chunks(256).all(|part| part.iter().fold(true, |all, byte| all & is_plain_byte(*byte)))
 }
@@ -26,7 +26,7 @@ fn characters() -> ClassUnicode {
 
 /// The same pattern without what only other texts match; `None` if that is all of it. Over a plain text both match the
 /// same.
-pub(super) fn only(hir: &Hir) -> Option<Hir> {
+pub(crate) fn only(hir: &Hir) -> Option<Hir> {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) | HirKind::Class(Class::Bytes(_)) => Some(hir.clone()),
         HirKind::Literal(literal) => is_plain(&literal.0).then(|| hir.clone()),
@@ -48,7 +48,7 @@ pub(super) fn only(hir: &Hir) -> Option<Hir> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "hyperscan"))]
 mod tests {
     use super::super::dialect::for_hyperscan;
     use super::*;

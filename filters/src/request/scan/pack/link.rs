@@ -92,6 +92,11 @@ impl LinkedRule {
         self.origin.fault(message)
     }
 
+    /// A word that its pattern is found by, in a text of any language.
+    pub(crate) fn anchor(&self, text: String, concept: u16) -> LinkedAtom {
+        LinkedAtom { text, concept, languages: Languages::ANY, origin: self.origin.clone() }
+    }
+
     /// A fault of one of its examples.
     pub(crate) fn example_fault(&self, example: &Example, message: String) -> PackFault {
         Origin { file: Arc::clone(&self.origin.file), place: example.place.clone() }.fault(message)

@@ -31,6 +31,12 @@ impl Frequency {
     pub(super) fn of_word(&self, word: &[u8]) -> f32 {
         str::from_utf8(word).ok().and_then(|word| self.words.get(word)).copied().unwrap_or(RARE)
     }
+
+    /// Of all words that begin so.
+    pub(super) fn of_beginning(&self, letters: &str) -> f32 {
+        let counted = self.words.iter().filter(|(word, _)| word.starts_with(letters));
+        RARE + counted.map(|(_, count)| count).sum::<f32>()
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::super::pack::{Languages, PackFault, Packs};
+use super::super::pack::{Languages, LinkedAtom, PackFault};
 use super::cut::{self, Cut};
 use super::frequency::Frequency;
 #[cfg(doc)]
@@ -102,16 +102,17 @@ const ENDS: u8 = 2;
 const ALONE: u32 = u32::MAX;
 
 impl Lexicon {
-    /// Cuts the atoms of all packs into literals and phrases. `normalise` is what texts go through.
+    /// Cuts atoms, of so many concepts, into literals and phrases. `normalise` is what texts go through.
     pub(crate) fn new<'p>(
-        packs: &'p Packs,
+        atoms: impl Iterator<Item = &'p LinkedAtom>,
+        concepts: usize,
         normalise: impl Fn(&'p str) -> Cow<'p, str>,
+        frequency: &Frequency,
     ) -> Result<Self, Vec<PackFault>> {
         let mut faults = Vec::new();
         let mut parsed = Vec::new();
-        let frequency = Frequency::new();
-        for atom in &packs.atoms {
-            match Cut::new(atom, &normalise, &frequency) {
+        for atom in atoms {
+            match Cut::new(atom, &normalise, frequency) {
                 Ok(cut) => parsed.push(cut),
                 Err(message) => faults.push(atom.fault(message)),
             }
@@ -119,7 +120,7 @@ impl Lexicon {
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(Self::build(cut::merge(parsed), packs.concepts.len()))
+        Ok(Self::build(cut::merge(parsed), concepts))
     }
 
     fn build(cuts: Vec<Cut>, concepts: usize) -> Self {

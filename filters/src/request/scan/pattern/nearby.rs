@@ -1,6 +1,11 @@
-//! Patterns that are looked for only around the atoms of a concept, or where those begin. A pattern that begins with common words costs the
-//! engine up to a nanosecond at every byte of ordinary text; looked for where its rarest word stands, it costs nothing
-//! elsewhere. What is found is the same for every engine: none takes part.
+//! Patterns that are looked for only around the atoms of a concept, or where those begin: those of which a rule says so, and those
+//! that have anchors ([`super::anchors`]). A pattern that begins with common words costs the engine up to a nanosecond at every
+//! byte of ordinary text; looked for where its rarest word stands, it costs nothing elsewhere.
+//!
+//! Each pattern is followed by an automaton of its own. In a text that is full of such words the engine is asked first which of the
+//! patterns are there at all, so that no text costs more than one search for all of them and a few for one.
+
+use std::ops::Range;
 
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::{Anchored, Input};
@@ -10,19 +15,32 @@ use super::super::pack::{LinkedRule, Reach, Trigger};
 use super::super::reference::{NEVER_FAILS, dfa};
 use super::{Event, Languages};
 
-/// The patterns of this kind, in the order of their rules.
+/// Where a pattern is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spot {
+    /// At the atoms of this concept.
+    pub(super) concept: u16,
+    /// Bytes before and after an atom that are searched; `None` where the pattern begins with the atom.
+    pub(super) around: Option<(usize, usize)>,
+    /// Whether these are anchors: where there is none, there is no match.
+    pub(super) is_anchored: bool,
+    /// Whether it is looked for here in plain texts only.
+    pub(super) is_plain: bool,
+}
+
+/// The patterns of this kind, in the order in which they were given.
 #[derive(Debug, Default)]
 pub(super) struct Nearby {
     patterns: Vec<Near>,
-    /// By concept whether one is looked for around its atoms.
-    anchors: Vec<bool>,
+    /// The patterns that are looked for at each concept.
+    at: Vec<Vec<u32>>,
+    /// The concepts that have any.
+    concepts: Vec<u16>,
 }
 
 #[derive(Debug)]
 struct Near {
-    concept: u16,
-    /// How many bytes before and after an atom are searched; `None` where the pattern begins with the atom.
-    reach: Option<usize>,
+    spot: Spot,
     dfa: DFA,
 }
 
@@ -32,104 +50,156 @@ pub(super) struct NearbyScratch {
     caches: Vec<Cache>,
     /// Atoms of those concepts in this text.
     places: Vec<Event>,
-    /// By concept whether it has any of those.
-    is_there: Vec<bool>,
+    /// Patterns that are looked for, and at which of the places.
+    searches: Vec<(u32, Range<usize>)>,
 }
 
-/// At which concept's atoms a rule's pattern is looked for, and how far around them, in bytes.
-pub(super) fn near(rule: &LinkedRule) -> Option<(u16, Option<usize>)> {
+/// Bytes that are searched without asking the engine: a call of it costs as much.
+const AT_ONCE: usize = 2048;
+
+/// How many times as many bytes as the text has are searched without asking it.
+const MOST_PASSES: usize = 4;
+
+/// Bytes that following a pattern from where it begins mostly takes.
+const FOLLOWED: usize = 24;
+
+/// At which concept's atoms a rule's pattern is looked for, if it says so.
+pub(super) fn near(rule: &LinkedRule) -> Option<Spot> {
     let Trigger::Pattern { near: Some((concept, reach)), text } = &rule.trigger else { return None };
     let widest = match rule.languages {
         Languages::ANY if text.is_ascii() => 1,
         languages => languages.each().map(Languages::bytes_per_letter).max().unwrap_or(1),
     };
     let around = match reach {
-        Reach::Around(gap) => Some((gap * widest) as usize),
+        Reach::Around(gap) => Some(((gap * widest) as usize, (gap * widest) as usize)),
         Reach::From => None,
     };
-    Some((*concept, around))
+    Some(Spot { concept: *concept, around, is_anchored: false, is_plain: false })
 }
 
 impl Nearby {
-    /// `patterns` with the concepts around which they are looked for, of so many in all.
+    /// `patterns` with where they are looked for, at so many concepts in all.
     ///
     /// # Errors
     /// What the engine says it cannot do, which is a limit of size.
     pub(super) fn new<'p>(
-        patterns: impl Iterator<Item = ((u16, Option<usize>), &'p Hir)>,
+        patterns: impl Iterator<Item = (Spot, &'p Hir)>,
         concepts: usize,
     ) -> Result<Self, String> {
-        let mut made = Self { patterns: Vec::new(), anchors: vec![false; concepts] };
-        for ((concept, reach), pattern) in patterns {
-            made.anchors[usize::from(concept)] = true;
-            made.patterns.push(Near { concept, reach, dfa: dfa(pattern)? });
+        let mut made = Self { at: vec![Vec::new(); concepts], ..Self::default() };
+        for (number, (spot, pattern)) in (0..).zip(patterns) {
+            let at = &mut made.at[usize::from(spot.concept)];
+            if at.is_empty() {
+                made.concepts.push(spot.concept);
+            }
+            at.push(number);
+            // A search ahead for what a pattern begins with takes longer than the few bytes there are.
+            made.patterns.push(Near { spot, dfa: dfa(pattern, None)? });
         }
         Ok(made)
     }
 
     pub(super) fn scratch(&self) -> NearbyScratch {
         let caches = self.patterns.iter().map(|near| near.dfa.create_cache()).collect();
-        NearbyScratch { caches, places: Vec::new(), is_there: vec![false; self.anchors.len()] }
+        NearbyScratch { caches, ..NearbyScratch::default() }
     }
 
     /// The concepts around whose atoms something is looked for.
-    pub(super) fn concepts(&self) -> impl Iterator<Item = u16> {
-        self.patterns.iter().map(|near| near.concept)
+    pub(super) fn concepts(&self) -> &[u16] {
+        &self.concepts
     }
 
     /// Takes note of an atom.
     #[inline]
     pub(super) fn note(&self, event: Event, scratch: &mut NearbyScratch) {
-        if self.anchors.get(usize::from(event.concept)) == Some(&true) {
+        if self.at.get(usize::from(event.concept)).is_some_and(|patterns| !patterns.is_empty()) {
             scratch.places.push(event);
-            scratch.is_there[usize::from(event.concept)] = true;
         }
     }
 
     /// Looks for the patterns that `is_wanted` around the atoms of `text` that were noted, and forgets those. Reports where each
-    /// ends first, by its number among those of this kind.
+    /// ends first, by its number. `all` asks the engine for every pattern that is anywhere in the text and where it ends first, and is
+    /// told `false` by an engine that looks for them in any case.
     pub(super) fn search(
         &self,
         text: &[u8],
         scratch: &mut NearbyScratch,
-        is_wanted: impl Fn(usize) -> bool,
+        is_wanted: impl Fn(usize, Spot) -> bool,
+        all: impl FnOnce(&mut dyn FnMut(usize, usize)) -> bool,
         mut report: impl FnMut(usize, usize),
     ) {
-        let NearbyScratch { caches, places, is_there } = scratch;
-        if !places.is_empty() {
-            for (number, (near, cache)) in self.patterns.iter().zip(caches).enumerate() {
-                if is_there[usize::from(near.concept)]
-                    && is_wanted(number)
-                    && let Some(end) = near.search(text, places, cache)
-                {
-                    report(number, end);
+        let NearbyScratch { caches, places, searches } = scratch;
+        places.sort_unstable_by_key(|place| (place.concept, place.start, place.end));
+        searches.clear();
+        let (mut from, mut work) = (0, 0);
+        for some in places.chunk_by(|one, other| one.concept == other.concept) {
+            let here = from..from + some.len();
+            from = here.end;
+            for number in self.at[usize::from(some[0].concept)].iter().copied() {
+                let spot = self.patterns[number as usize].spot;
+                if is_wanted(number as usize, spot) {
+                    let each = spot.around.map_or(FOLLOWED, |(before, after)| before + after);
+                    work += (some.len() * each).min(text.len());
+                    searches.push((number, here.clone()));
                 }
             }
-            places.drain(..).for_each(|place| is_there[usize::from(place.concept)] = false);
+        }
+        if work > MOST_PASSES * text.len() + AT_ONCE {
+            self.ask(searches, all, &mut report);
+        }
+        for (number, here) in searches.drain(..) {
+            let (near, cache) = (&self.patterns[number as usize], &mut caches[number as usize]);
+            if let Some(end) = near.search(text, &places[here], cache) {
+                report(number as usize, end);
+            }
+        }
+        places.clear();
+    }
+
+    /// Has the engine look for all of them, reports those that have anchors, and leaves of the others those that may be there.
+    fn ask(
+        &self,
+        searches: &mut Vec<(u32, Range<usize>)>,
+        all: impl FnOnce(&mut dyn FnMut(usize, usize)) -> bool,
+        report: &mut impl FnMut(usize, usize),
+    ) {
+        let mut there = Vec::new();
+        let is_asked = all(&mut |number, end| {
+            there.push(number);
+            if self.patterns[number].spot.is_anchored
+                && searches.iter().any(|(wanted, _)| *wanted as usize == number)
+            {
+                report(number, end);
+            }
+        });
+        if is_asked {
+            searches.retain(|(number, _)| {
+                let number = *number as usize;
+                !self.patterns[number].spot.is_anchored && there.contains(&number)
+            });
         }
     }
 }
 
 impl Near {
+    /// Where the pattern ends first at these places, which are in the order in which they begin.
     fn search(&self, text: &[u8], places: &[Event], cache: &mut Cache) -> Option<usize> {
-        let mut places = places.iter().filter(|place| place.concept == self.concept);
-        let Some(reach) = self.reach else {
-            return places.find_map(|place| {
+        let Some((before, after)) = self.spot.around else {
+            return places.iter().find_map(|place| {
                 let input =
                     Input::new(text).range(place.start as usize..).anchored(Anchored::Yes).earliest(true);
                 let found = self.dfa.try_search_fwd(cache, &input).expect(NEVER_FAILS);
                 found.map(|found| found.offset())
             });
         };
-        let mut windows = places.map(|place| {
-            let from = (place.start as usize).saturating_sub(reach);
-            from..(place.end as usize + reach).min(text.len())
+        let mut windows = places.iter().map(|place| {
+            let from = (place.start as usize).saturating_sub(before);
+            from..(place.end as usize + after).min(text.len())
         });
         let mut window = windows.next()?;
         loop {
             let next = windows.next();
             if let Some(next) = next.as_ref().filter(|next| next.start <= window.end) {
-                window.start = window.start.min(next.start);
                 window.end = window.end.max(next.end);
                 continue;
             }

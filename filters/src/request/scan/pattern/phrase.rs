@@ -357,14 +357,14 @@ impl<'t> Window<'t> {
 }
 
 #[inline]
-fn is_plain_separator(byte: u8) -> bool {
+pub(super) fn is_plain_separator(byte: u8) -> bool {
     byte.is_ascii() && !byte.is_ascii_alphanumeric()
 }
 
 /// White space and punctuation of any script that the packs are written in. Symbols of ASCII count, and so does
 /// everything that is neither letter nor digit below U+00C0.
 #[inline]
-fn is_separator(letter: char) -> bool {
+pub(super) fn is_separator(letter: char) -> bool {
     match letter {
         '\0'..='\x7f' => !letter.is_ascii_alphanumeric(),
         'ª' | 'µ' | 'º' => false,

@@ -17,8 +17,7 @@ impl Patterns {
         let mut hits = Vec::new();
         scratch.workspace.begin();
         // An atom may come from elsewhere, where there are other rules.
-        let concepts = self.lexicon.shortest_atoms().len();
-        for event in events.iter().filter(|event| usize::from(event.concept) < concepts) {
+        for event in events.iter().filter(|event| self.is_of_packs(**event)) {
             if scratch.workspace.push(*event) {
                 break;
             }

@@ -77,7 +77,9 @@ impl Patterns {
         let shown = Window { bytes: window, is_final, has_borders: true };
         let mut look = |place: u32, end: usize| match self.lexicon.check(place, end, shown) {
             Ok(event) => {
-                kept.push(event.moved(*base));
+                if self.is_of_packs(event) {
+                    kept.push(event.moved(*base));
+                }
                 None
             }
             Err(Not::Here) => None,

@@ -155,3 +155,66 @@ fn whole(packs: &Packs, engine: Engine, text: &str) -> Vec<(String, String)> {
     let words = |hit: &Hit| text[hit.start as usize..hit.end as usize].to_owned();
     hits.iter().map(|hit| (patterns.rule(hit.rule).id.to_string(), words(hit))).collect()
 }
+
+/// Patterns with anchors in all texts, and in plain ones only; one that has none; and one that its rule looks for near a concept.
+fn anchored() -> Packs {
+    let patterns = [
+        r"\b(curl|wget)\b[^\n|]{0,30}\|[ ]?(sh|bash)\b",
+        r"[a-z ]{2,20}\bpastebin( page)?\b",
+        r"(^|\n)jailbroken[\s,]{1,2}(mode|answer)",
+        r"\bjailbroken (now|指令)[ a-z]{0,9}$",
+        r"忽略.{0,9}wget|指令\b|\bwget you\b",
+        r"x{1,3}=[0-9]+",
+    ];
+    let mut rules: String = (0..)
+        .zip(patterns)
+        .map(|(n, pattern)| rule(&format!("p{n}"), &format!("pattern: '{pattern}'")))
+        .collect();
+    rules += &rule("near", r"near: machine, gap: 20, pattern: '\bask the [a-z]{2,9} now\b'");
+    packs("  machine: {any: [robot]}", &rules)
+}
+
+/// What every engine finds in a whole text.
+fn all_find(packs: &Packs, text: &str) -> Vec<(String, String)> {
+    let mut found = engines().into_iter().map(|engine| whole(packs, engine, text));
+    let first = found.next().expect("there is an engine");
+    found.for_each(|other| assert_eq!(other, first, "{text:?}"));
+    first
+}
+
+#[test]
+fn anchors_change_nothing_of_what_is_found() {
+    let packs = anchored();
+    let crowded = "wget robot, pastebin ".repeat(200);
+    let crowd = |text: &str| format!("{crowded}\n{text}\n{crowded}");
+    for text in
+        ["curl x | sh", "a pastebin page", "jailbroken, mode", "wget you", "ask the robot now", "xx=1"]
+    {
+        let both = format!("{text}\n指令\n{text}");
+        for text in [text.to_owned(), format!("{text} 指令"), crowd(text), crowd(&both)] {
+            assert!(!all_find(&packs, &text).is_empty(), "{text}");
+        }
+    }
+    for text in ["curl x / sh", "pastebins", "unjailbroken, mode", "ask the robot", "", "wget"] {
+        assert_eq!(all_find(&packs, text), [], "{text}");
+        assert_eq!(all_find(&packs, &crowd(text)), all_find(&packs, &crowd("")), "{text}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn anchored_patterns_are_found_as_the_engine_in_rust_finds_them(
+        words in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "curl", "wget", "|", "sh", "a", "pastebin", "page", "jailbroken", ",", "mode", "\n", "now", "指令", "忽略", "you", "xx=1",
+                "ask the", "robot", "é",
+            ]),
+            0..40,
+        ),
+        joint in proptest::sample::select(vec![" ", "", "  "]),
+    ) {
+        all_find(&anchored(), &words.join(joint));
+    }
+}

@@ -1,0 +1,192 @@
+//! Packs, read → patterns, compiled. In between it is known what the engine has to find, so what it made of the same packs at an
+//! earlier start can be used again.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use regex_syntax::hir::Hir;
+
+use super::super::matcher::{MAX_LITERAL, Matcher, Unfit, Wanted, only};
+use super::super::pack::{LinkedAtom, LinkedRule, PackFault, Packs, Trigger};
+use super::super::reference::Starts;
+use super::anchors::Anchors;
+use super::frequency::Frequency;
+use super::lexicon::Lexicon;
+use super::nearby::{Nearby, Spot, near};
+use super::proximity::Proximity;
+use super::{Engine, Mode, Patterns, View, regex};
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+/// Packs that have been read in full, one step before an engine compiles them. That step takes long where there
+/// are many patterns, so its result may be saved and given back, under the name that [`Self::cache_name`] tells.
+#[derive(Debug)]
+pub struct Plan {
+    rules: Vec<LinkedRule>,
+    lexicon: Lexicon,
+    proximity: Proximity,
+    /// How many concepts the packs have; those behind them are of anchors.
+    concepts: usize,
+    /// The rules of the patterns.
+    pattern_rules: Vec<u32>,
+    /// In the order of [`Kind`].
+    patterns: Vec<Hir>,
+    counts: [usize; 4],
+    /// Where the patterns are looked for that are not looked for everywhere.
+    spots: Vec<Spot>,
+}
+
+/// Where a pattern is looked for in whole texts, by an engine that can leave some out.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Everywhere,
+    /// In plain texts around its anchors, in others everywhere.
+    AnchoredInPlain,
+    Anchored,
+    /// Where its rule says so.
+    Near,
+}
+
+/// The patterns of all rules, by their kinds.
+#[derive(Default)]
+struct Sorted {
+    kinds: [Vec<(u32, Hir)>; 4],
+    spots: [Vec<Spot>; 4],
+    /// All anchors; each pattern has a concept of its own for them.
+    anchors: Vec<LinkedAtom>,
+    next_concept: usize,
+}
+
+impl Sorted {
+    /// Where a pattern is looked for, and its anchors.
+    fn sort(&mut self, rule: &LinkedRule, pattern: &Hir, frequency: &Frequency) -> (Kind, Option<Spot>) {
+        if let Some(spot) = near(rule) {
+            return (Kind::Near, Some(spot));
+        }
+        let everywhere = (Kind::Everywhere, None);
+        let Ok(concept) = u16::try_from(self.next_concept) else { return everywhere };
+        let of_all = Anchors::of(pattern, frequency).map(|anchors| (Kind::Anchored, anchors));
+        let of_plain = || Some((Kind::AnchoredInPlain, Anchors::of(&only(pattern)?, frequency)?));
+        let Some((kind, Anchors { atoms, before, after, .. })) = of_all.or_else(of_plain) else {
+            return everywhere;
+        };
+        self.next_concept += 1;
+        self.anchors.extend(atoms.into_iter().map(|atom| rule.anchor(atom, concept)));
+        let is_plain = matches!(kind, Kind::AnchoredInPlain);
+        (kind, Some(Spot { concept, around: Some((before, after)), is_anchored: true, is_plain }))
+    }
+}
+
+impl Plan {
+    /// Reads the atoms and patterns of linked packs. `normalise` is what makes the normalised view of a text; atoms
+    /// go through it too.
+    ///
+    /// # Errors
+    /// Atoms that come to nothing, and patterns that not every engine can do.
+    pub fn new(
+        packs: &Packs,
+        normalise: impl for<'t> Fn(&'t str) -> Cow<'t, str>,
+    ) -> Result<Self, Vec<PackFault>> {
+        let mut faults = Vec::new();
+        let frequency = Frequency::new();
+        let concepts = packs.concepts.len();
+        let mut sorted = Sorted { next_concept: concepts, ..Sorted::default() };
+        for (number, rule) in (0..).zip(&packs.rules) {
+            let Trigger::Pattern { text, .. } = &rule.trigger else { continue };
+            let pattern = regex::normalised(text, rule.views, &normalise);
+            match regex::parse(&pattern) {
+                Ok(hir) => {
+                    let (kind, spot) = sorted.sort(rule, &hir, &frequency);
+                    sorted.kinds[kind as usize].push((number, hir));
+                    sorted.spots[kind as usize].extend(spot);
+                }
+                Err(message) => faults.push(rule.fault(format!("the rule `{}`: {message}", rule.id))),
+            }
+        }
+        let Sorted { kinds, spots, anchors, next_concept } = sorted;
+        let atoms = packs.atoms.iter().chain(&anchors);
+        let lexicon = match Lexicon::new(atoms, next_concept, normalise, &frequency) {
+            Ok(lexicon) if faults.is_empty() => lexicon,
+            Ok(_) => return Err(faults),
+            Err(more) => {
+                faults.extend(more);
+                return Err(faults);
+            }
+        };
+        let proximity = Proximity::new(&packs.rules, lexicon.shortest_atoms(), lexicon.reach() + MAX_LITERAL);
+        let counts = kinds.each_ref().map(Vec::len);
+        let (pattern_rules, patterns) = kinds.into_iter().flatten().unzip();
+        let spots = spots.into_iter().flatten().collect();
+        let rules = packs.rules.clone();
+        Ok(Self { rules, lexicon, proximity, concepts, pattern_rules, patterns, counts, spots })
+    }
+
+    /// The name under which the saved form of these packs fits this engine, on this processor; `None` if there is
+    /// nothing worth saving.
+    #[must_use]
+    pub fn cache_name(&self, engine: Engine, mode: Mode) -> Option<String> {
+        engine.cache_name(self.wanted(engine, mode))
+    }
+
+    /// Compiles. `saved` is what [`Patterns::save`] gave, read from a place **that only the gateway can write to**:
+    /// a forged one could do anything. One that is damaged or does not fit is passed over.
+    ///
+    /// # Errors
+    /// What the engine cannot do: a pattern that is too large, or a processor that is too old.
+    pub fn build(self, engine: Engine, mode: Mode, saved: Option<&[u8]>) -> Result<Patterns, Vec<PackFault>> {
+        let fault = |unfit: Unfit| match unfit.pattern.and_then(|pattern| self.pattern_rules.get(pattern)) {
+            Some(rule) => {
+                let rule = &self.rules[*rule as usize];
+                vec![rule.fault(format!("the rule `{}`: {}", rule.id, unfit.message))]
+            }
+            None => {
+                let message = format!("all packs together: {}", unfit.message);
+                vec![PackFault { file: String::new(), line: 0, path: String::new(), message }]
+            }
+        };
+        let wanted = self.wanted(engine, mode);
+        let first_nearby = wanted.everywhere;
+        let matcher = Matcher::new(engine, wanted, saved).map_err(fault)?;
+        let nearby = self.nearby(first_nearby).map_err(|message| fault(Unfit { pattern: None, message }))?;
+        let starts = if self.patterns.is_empty() { None } else { Some(Starts::new(&self.patterns)) };
+        let starts = starts.transpose().map_err(|message| fault(Unfit { pattern: None, message }))?;
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        let Self { rules, lexicon, proximity, pattern_rules, concepts, .. } = self;
+        let borderless = OnceLock::new();
+        let has_raw_rules =
+            rules.iter().any(|rule| rule.views.has(View::Raw) && !rule.views.has(View::Normalised));
+        Ok(Patterns {
+            number,
+            mode,
+            rules,
+            lexicon,
+            proximity,
+            pattern_rules,
+            starts,
+            matcher,
+            nearby,
+            first_nearby,
+            concepts,
+            borderless,
+            has_raw_rules,
+        })
+    }
+
+    /// What the engine looks for: of a text in pieces all patterns, since it is not kept.
+    fn wanted(&self, engine: Engine, mode: Mode) -> Wanted<'_> {
+        let [everywhere, in_plain, anchored, _] = self.counts;
+        let (everywhere, not_plain) = match mode {
+            Mode::Block if engine.has_rest() => (everywhere, everywhere + in_plain),
+            Mode::Block => (everywhere + in_plain + anchored, everywhere + in_plain + anchored),
+            Mode::Stream => (self.patterns.len(), self.patterns.len()),
+        };
+        Wanted { literals: &self.lexicon.literals, patterns: &self.patterns, everywhere, not_plain, mode }
+    }
+
+    /// The patterns from that one on.
+    fn nearby(&self, first: usize) -> Result<Nearby, String> {
+        let spots = &self.spots[self.spots.len() - (self.patterns.len() - first)..];
+        Nearby::new(spots.iter().copied().zip(&self.patterns[first..]), self.lexicon.shortest_atoms().len())
+    }
+}
