@@ -178,6 +178,7 @@ impl Patterns {
         let before = hits.len();
         let PatternScratch { matcher, workspace, nearby, ended, .. } = scratch;
         workspace.begin();
+        nearby.begin();
         ended.clear();
         let mut note = |workspace: &mut Workspace, place, end| {
             if workspace.note(place, end, self.lexicon.meaning(place)) {

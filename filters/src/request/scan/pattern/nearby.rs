@@ -54,11 +54,15 @@ pub(super) struct NearbyScratch {
     searches: Vec<(u32, Range<usize>)>,
 }
 
-/// Bytes that are searched without asking the engine: a call of it costs as much.
-const AT_ONCE: usize = 2048;
+impl NearbyScratch {
+    /// Begins another text.
+    pub(super) fn begin(&mut self) {
+        self.places.clear();
+    }
+}
 
-/// How many times as many bytes as the text has are searched without asking it.
-const MOST_PASSES: usize = 4;
+/// Bytes that are searched beyond the length of the text without asking the engine, which most prompts do not need.
+const AT_ONCE: usize = 8 << 10;
 
 /// Bytes that following a pattern from where it begins mostly takes.
 const FOLLOWED: usize = 24;
@@ -117,9 +121,9 @@ impl Nearby {
         }
     }
 
-    /// Looks for the patterns that `is_wanted` around the atoms of `text` that were noted, and forgets those. Reports where each
-    /// ends first, by its number. `all` asks the engine for every pattern that is anywhere in the text and where it ends first, and is
-    /// told `false` by an engine that looks for them in any case.
+    /// Looks for the patterns that `is_wanted` around the atoms of `text` that were noted. Reports where each ends first, by its
+    /// number. `all` asks the engine for every pattern that is anywhere in the text and where it ends first, and is told `false` by an
+    /// engine that looks for them in any case.
     pub(super) fn search(
         &self,
         text: &[u8],
@@ -144,7 +148,7 @@ impl Nearby {
                 }
             }
         }
-        if work > MOST_PASSES * text.len() + AT_ONCE {
+        if work > text.len() + AT_ONCE {
             self.ask(searches, all, &mut report);
         }
         for (number, here) in searches.drain(..) {
@@ -153,7 +157,6 @@ impl Nearby {
                 report(number as usize, end);
             }
         }
-        places.clear();
     }
 
     /// Has the engine look for all of them, reports those that have anchors, and leaves of the others those that may be there.

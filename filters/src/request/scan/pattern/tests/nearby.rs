@@ -1,5 +1,7 @@
 //! Patterns that are looked for around atoms, and atoms of which no rule has a use.
 
+use std::sync::LazyLock;
+
 use super::*;
 
 fn near(gap: usize) -> Packs {
@@ -149,7 +151,10 @@ fn a_text_with_too_many_words_is_judged_in_parts() {
 }
 
 fn whole(packs: &Packs, engine: Engine, text: &str) -> Vec<(String, String)> {
-    let patterns = Patterns::compile(packs, engine, lower).expect("the packs compile");
+    found(&Patterns::compile(packs, engine, lower).expect("the packs compile"), text)
+}
+
+fn found(patterns: &Patterns, text: &str) -> Vec<(String, String)> {
     let mut hits = Vec::new();
     patterns.scan(text, Subject::new(View::Normalised, Role::User), &mut patterns.scratch(), &mut hits);
     let words = |hit: &Hit| text[hit.start as usize..hit.end as usize].to_owned();
@@ -174,17 +179,20 @@ fn anchored() -> Packs {
     packs("  machine: {any: [robot]}", &rules)
 }
 
-/// What every engine finds in a whole text.
-fn all_find(packs: &Packs, text: &str) -> Vec<(String, String)> {
-    let mut found = engines().into_iter().map(|engine| whole(packs, engine, text));
-    let first = found.next().expect("there is an engine");
-    found.for_each(|other| assert_eq!(other, first, "{text:?}"));
+/// What every engine finds of them in a whole text.
+fn all_find(text: &str) -> Vec<(String, String)> {
+    static COMPILED: LazyLock<Vec<Patterns>> = LazyLock::new(|| {
+        let compile = |engine| Patterns::compile(&anchored(), engine, lower).expect("the packs compile");
+        engines().into_iter().map(compile).collect()
+    });
+    let mut all = COMPILED.iter().map(|patterns| found(patterns, text));
+    let first = all.next().expect("there is an engine");
+    all.for_each(|other| assert_eq!(other, first, "{text:?}"));
     first
 }
 
 #[test]
 fn anchors_change_nothing_of_what_is_found() {
-    let packs = anchored();
     let crowded = "wget robot, pastebin ".repeat(200);
     let crowd = |text: &str| format!("{crowded}\n{text}\n{crowded}");
     for text in
@@ -192,18 +200,31 @@ fn anchors_change_nothing_of_what_is_found() {
     {
         let both = format!("{text}\n指令\n{text}");
         for text in [text.to_owned(), format!("{text} 指令"), crowd(text), crowd(&both)] {
-            assert!(!all_find(&packs, &text).is_empty(), "{text}");
+            assert!(!all_find(&text).is_empty(), "{text}");
         }
     }
     for text in ["curl x / sh", "pastebins", "unjailbroken, mode", "ask the robot", "", "wget"] {
-        assert_eq!(all_find(&packs, text), [], "{text}");
-        assert_eq!(all_find(&packs, &crowd(text)), all_find(&packs, &crowd("")), "{text}");
+        assert_eq!(all_find(text), [], "{text}");
+        assert_eq!(all_find(&crowd(text)), all_find(&crowd("")), "{text}");
+    }
+}
+
+#[test]
+fn what_was_noted_in_one_text_is_not_looked_for_in_the_next() {
+    let packs = anchored();
+    for engine in engines() {
+        let patterns = Patterns::compile(&packs, engine, lower).expect("the packs compile");
+        let (mut scratch, mut hits) = (patterns.scratch(), Vec::new());
+        let subject = Subject::new(View::Normalised, Role::User);
+        let long = format!("{}a pastebin page, wget you", "x".repeat(5_000));
+        patterns.scan(&long, Subject { has_borders: false, ..subject }, &mut scratch, &mut hits);
+        assert_eq!(hits, [], "patterns are not looked for where words have no borders");
+        patterns.scan("short", subject, &mut scratch, &mut hits);
+        assert_eq!(hits, [], "{engine:?}");
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
-
     #[test]
     fn anchored_patterns_are_found_as_the_engine_in_rust_finds_them(
         words in proptest::collection::vec(
@@ -215,6 +236,6 @@ proptest! {
         ),
         joint in proptest::sample::select(vec![" ", "", "  "]),
     ) {
-        all_find(&anchored(), &words.join(joint));
+        all_find(&words.join(joint));
     }
 }
