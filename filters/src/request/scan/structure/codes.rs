@@ -107,6 +107,8 @@ fn has_morse(run: &[u8]) -> bool {
 /// stands before the first.
 fn has_digits(run: &[u8], is_begun: bool) -> bool {
     let (mut bits, mut pairs) = (0, 0);
+    // Of the whole run, and asked once: a run may be as long as the text.
+    let may_be_pairs = run.iter().any(u8::is_ascii_digit) && !run.contains(&b',');
     let mut groups = run.split(|byte| matches!(byte, b' ' | b',')).enumerate();
     groups.any(|(at, group)| {
         // Two signs may part bytes of bits; one space parts pairs.
@@ -114,6 +116,6 @@ fn has_digits(run: &[u8], is_begun: bool) -> bool {
         let is_pair = group.len() == 2 && (at > 0 || !is_begun);
         bits = if is_bits || (group.is_empty() && bits > 0) { bits + usize::from(is_bits) } else { 0 };
         pairs = if is_pair { pairs + 1 } else { 0 };
-        bits >= BITS || (pairs >= PAIRS && run.iter().any(u8::is_ascii_digit) && !run.contains(&b','))
+        bits >= BITS || may_be_pairs && pairs >= PAIRS
     })
 }

@@ -633,8 +633,24 @@ fn work_is_linear() {
         }
         start.elapsed()
     };
-    let more =
-        ["<a b=\"x\"y ", "[a]: b \"", "{\"a\":", "\"}]{\"a", "[INST]x[/INST]y", "`<|end|>`", "cake cake "];
+    let more = [
+        "<a b=\"x\"y ",
+        "[a]: b \"",
+        "{\"a\":",
+        "\"}]{\"a",
+        "[INST]x[/INST]y",
+        "`<|end|>`",
+        "cake cake ",
+        // Runs of codes that are as long as the text.
+        "de be ",
+        "AB ",
+        "ab,",
+        "ab 1,",
+        "ab ",
+        "0000000 ",
+        "00000000 a",
+        "-- . ",
+    ];
     for piece in PIECES.iter().copied().chain(more) {
         let short = piece.repeat((32 << 10) / piece.len());
         let long = piece.repeat((256 << 10) / piece.len());
