@@ -26,6 +26,7 @@ mod links;
 mod markup;
 mod page;
 mod repetition;
+mod sentence;
 mod shape;
 mod switch;
 mod tags;

@@ -9,7 +9,8 @@
 //! them.
 //!
 //! A token breaks out when it opens a trusted turn, or opens or ends any turn in the middle of a text. It is a
-//! mention when it is quoted, or stands in a sentence that speaks of tokens. In a code fence it may be either, and
+//! mention when it is quoted, or stands in a sentence that speaks of tokens or goes on around it as around any noun
+//! (`sentence`). In a code fence it may be either, and
 //! says a level less. A text that as a whole is one well-formed prompt, up to the open turn of the assistant, is
 //! how `/v1/completions` is used, and says a level less too.
 
@@ -19,6 +20,7 @@ use memchr::memchr;
 
 use super::super::Severity;
 use super::page::{Name, Page, contains, has_words, skip_space};
+use super::sentence;
 use super::shape::{Report, Shape};
 
 /// Who speaks in a turn.
@@ -176,7 +178,11 @@ impl Scan {
     fn see_stray_end(&mut self, page: &Page<'_>, span: Range<usize>) -> usize {
         let end = span.end;
         if span.start > page.first && end < page.last && !page.is_quoted(&span) {
-            self.keep(Severity::Medium, span);
+            if sentence::names(page, &span, end, false) {
+                self.mention.get_or_insert(span);
+            } else {
+                self.keep(Severity::Medium, span);
+            }
         }
         end
     }
@@ -199,6 +205,20 @@ impl Scan {
         });
         if self.is_mention(page, &span, head_end, follows_close) {
             self.mention.get_or_insert(span);
+            return head_end;
+        }
+        // Once a token was used, the others are used as well.
+        if !matches!(self.worst, Some((Severity::High, _)))
+            && self.last.is_none_or(|(last, _)| last == Token::Part)
+            && sentence::names(page, &span, head_end, matches!(token, Token::Open(_)))
+        {
+            match token {
+                // What is said behind the head of a turn may read on as well.
+                Token::Open(Speaker::System | Speaker::Tool) => self.keep(Severity::Medium, span),
+                _ => {
+                    self.mention.get_or_insert(span);
+                }
+            }
             return head_end;
         }
         let has_text_before = span.start > page.first;
