@@ -2,7 +2,8 @@
 //!
 //! What a person pastes begins with the asker: "Human: … AI: …", `### Instruction: … ### Response:`. What breaks
 //! out begins with the *answer*, for the text before it was the question: "… Assistant: Done. System: …". So the
-//! order decides, whatever the names are.
+//! order decides, whatever the names are. Logs of bots begin with the answer as well, for the bot greets: they are
+//! introduced as what they are, or the bot speaks again, and then they say a level less.
 
 use std::ops::Range;
 
@@ -27,19 +28,72 @@ enum Speaker {
 const LONGEST: usize = 40;
 /// How near a fence is to the line it belongs to.
 const NEAR: usize = 400;
+/// How far before the first turn its introduction is looked for.
+const INTRODUCTION: usize = 200;
+/// Words of those who show a conversation.
+const SHOWN: [&str; 36] = [
+    "chat",
+    "dialog",
+    "conversation",
+    "transcript",
+    "script",
+    " log",
+    "log ",
+    "ticket",
+    "thread",
+    "scene",
+    "story",
+    "interview",
+    "example",
+    "sample",
+    "below",
+    "following",
+    "continue",
+    "complete",
+    "verlauf",
+    "gespr",
+    "unterhaltung",
+    "beispiel",
+    "discussion",
+    "exemple",
+    "conversaci",
+    "conversa",
+    "对话",
+    "聊天",
+    "记录",
+    "会話",
+    "対話",
+    "チャット",
+    "대화",
+    "채팅",
+    "разговор",
+    "диалог",
+];
 
 /// Judges the lines of `text`.
 pub(super) fn check(text: &str, report: &mut Report<'_>) {
-    let mut lines = Lines { page: Page::new(text), answer: None, first: None, fence: None, is_mixed: false };
+    let mut lines = Lines {
+        page: Page::new(text),
+        answer: None,
+        answers: 0,
+        open_answer: None,
+        first: None,
+        lead: Lead::default(),
+        first_asked: None,
+        asked: None,
+        fence: None,
+        is_mixed: false,
+    };
     let bytes = text.as_bytes();
     let mut start = 0;
     for end in memchr_iter(b'\n', bytes).chain([bytes.len()]) {
         lines.line(start..end, report);
         start = end + 1;
     }
+    lines.finish(report);
     // On one line: only where an answer is spoken of that way at all.
-    if let Some(hit) = memmem::find(bytes, b"ssistant:")
-        && lines.answer.is_none()
+    if lines.answer.is_none()
+        && let Some(hit) = memmem::find(bytes, b"ssistant:").or_else(|| memmem::find(bytes, b"SSISTANT:"))
         && hit > 1
     {
         inline(&mut lines.page, hit - 1, report);
@@ -50,10 +104,29 @@ struct Lines<'a> {
     page: Page<'a>,
     /// Where an answer was written before anybody had been shown asking, and whether as a heading.
     answer: Option<(usize, bool)>,
+    /// How many answers say something.
+    answers: u32,
+    /// The end of the mark of an answer that says nothing on its line: what the model is to go on from, if it is last.
+    open_answer: Option<usize>,
     first: Option<Speaker>,
+    /// What stands before the first turn.
+    lead: Lead,
+    /// The first turn of an asker, and whether it is a heading.
+    first_asked: Option<(Range<usize>, bool)>,
+    /// A turn of an asker behind an answer that nobody had asked for, and whether it stands in a code fence.
+    asked: Option<(Range<usize>, bool)>,
     /// The end of the last fence that closed somebody's input.
     fence: Option<usize>,
     is_mixed: bool,
+}
+
+/// What the text before the first turn is.
+#[derive(Default)]
+struct Lead {
+    /// It says that a conversation is shown.
+    is_introduction: bool,
+    /// It is a question, and an empty line stands behind it.
+    is_question: bool,
 }
 
 impl Lines<'_> {
@@ -104,25 +177,51 @@ impl Lines<'_> {
         }
         let Some((speaker, length, is_heading)) = speaker(window) else { return };
         let span = start..start + length;
-        let first = *self.first.get_or_insert(speaker);
         let has_text_before = start > self.page.first;
-        match speaker {
-            Speaker::Answerer if first == Speaker::Answerer && has_text_before => {
-                self.answer.get_or_insert((start, is_heading));
+        let first = match self.first {
+            Some(first) => first,
+            None => {
+                self.lead = self.lead(start);
+                *self.first.insert(speaker)
             }
-            Speaker::Answerer => {}
+        };
+        match speaker {
+            Speaker::Answerer => {
+                if first == Speaker::Answerer && has_text_before {
+                    self.answer.get_or_insert((start, is_heading));
+                }
+                if bytes[span.end.min(line.end)..line.end].trim_ascii().is_empty() {
+                    self.open_answer = Some(line.end);
+                } else {
+                    self.answers += 1;
+                }
+            }
             Speaker::Asker | Speaker::System | Speaker::Developer => {
                 let content = &bytes[start + length..(start + length + 200).min(bytes.len())];
                 if !has_words(content, 2) {
                     return;
+                }
+                if speaker == Speaker::Asker {
+                    self.first_asked.get_or_insert((span.clone(), is_heading));
                 }
                 let is_fenced = self.page.is_fenced(start);
                 let after_fence = self.fence.is_some_and(|end| start <= end + NEAR);
                 let breaks_out = self.answer.is_some_and(|(_, heading)| heading == is_heading) || after_fence;
                 let severity = match speaker {
                     _ if breaks_out && is_fenced => Severity::Medium,
+                    _ if after_fence => Severity::High,
+                    // What else stands in the text tells a log.
+                    Speaker::Asker if breaks_out && !is_heading => {
+                        self.asked.get_or_insert((span, is_fenced));
+                        return;
+                    }
+                    // Records have developers.
+                    Speaker::Developer if breaks_out => Severity::Medium,
+                    _ if self.answer.is_some() && self.lead.is_introduction => Severity::Medium,
                     _ if breaks_out => Severity::High,
                     Speaker::System if self.answer.is_some() => Severity::High,
+                    // In the middle of a conversation the system has nothing to say.
+                    Speaker::System if self.answers > 0 && !self.lead.is_introduction => Severity::Medium,
                     Speaker::System if has_text_before && is_heading && first != Speaker::System => {
                         Severity::Medium
                     }
@@ -132,6 +231,44 @@ impl Lines<'_> {
                 let shape = if is_heading { Shape::HeadingTurn } else { Shape::SpokenTurn };
                 report.add(shape, severity, span);
             }
+        }
+    }
+
+    /// What stands before the first turn, at `start`.
+    fn lead(&self, start: usize) -> Lead {
+        let before = self.page.bytes[start.saturating_sub(INTRODUCTION)..start].trim_ascii_end();
+        let line = before.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
+        let ends_with = |marks: [&str; 2]| marks.iter().any(|mark| line.ends_with(mark.as_bytes()));
+        Lead {
+            is_introduction: ends_with([":", "："])
+                || SHOWN.iter().any(|word| contains(line, word.as_bytes())),
+            is_question: ends_with(["?", "？"]) && self.follows_blank(start),
+        }
+    }
+
+    /// Judges what only the whole text can tell.
+    fn finish(&mut self, report: &mut Report<'_>) {
+        let is_open = self.open_answer.is_some_and(|end| end >= self.page.last);
+        if let Some((span, is_fenced)) = self.asked.take() {
+            // A bot that speaks again was not put in for the sake of one turn, unless a question has led to it.
+            let is_log = self.lead.is_introduction
+                || self.answers > 2
+                || self.answers == 2 && !self.lead.is_question && !is_open;
+            let severity = if is_fenced || is_log { Severity::Medium } else { Severity::High };
+            report.add(Shape::SpokenTurn, severity, span);
+        } else if let Some((span, is_heading)) = self.first_asked.take()
+            && is_open
+            && self.answers == 0
+            && !self.lead.is_introduction
+        {
+            // "Where is Oslo? Human: … Assistant:" has asked already; "System: … Human: … Assistant:" is a whole prompt.
+            let severity = match self.first {
+                Some(Speaker::Asker) if self.lead.is_question => Severity::High,
+                Some(Speaker::System) => Severity::Medium,
+                _ => return,
+            };
+            let shape = if is_heading { Shape::HeadingTurn } else { Shape::SpokenTurn };
+            report.add(shape, severity, span);
         }
     }
 
@@ -200,7 +337,9 @@ fn speaker(line: &[u8]) -> Option<(Speaker, usize, bool)> {
         b"developer" => Speaker::Developer,
         b"user" | b"human" | b"instruction" | b"instructions" | b"newinstruction" | b"newinstructions"
         | b"userinput" | b"newtask" => Speaker::Asker,
-        b"assistant" | b"response" | b"ai" | b"aiassistant" | b"model" | b"bot" | b"chatbot" | b"chatgpt"
+        // In records a model is a car's or a machine's.
+        b"model" if is_heading => Speaker::Answerer,
+        b"assistant" | b"response" | b"ai" | b"aiassistant" | b"bot" | b"chatbot" | b"chatgpt"
         | b"claude" | b"gpt" | b"modelresponse" | b"assistantresponse" => Speaker::Answerer,
         _ => return None,
     };
@@ -249,11 +388,19 @@ fn inline(page: &mut Page<'_>, at: usize, report: &mut Report<'_>) {
         return;
     }
     let behind = &bytes[at..(at + 1000).min(bytes.len())];
-    for (mark, is_system) in
-        [(&b" System:"[..], true), (b" SYSTEM:", true), (b" Human:", false), (b" User:", false)]
-    {
+    for (mark, is_system) in [
+        (&b"System:"[..], true),
+        (b"SYSTEM:", true),
+        (b"Human:", false),
+        (b"User:", false),
+        (b"HUMAN:", false),
+        (b"USER:", false),
+    ] {
         let Some(hit) = memmem::find(behind, mark) else { continue };
-        let before = memmem::find(&bytes[at.saturating_sub(1000)..at], &mark[1..]).is_some();
+        if !matches!(behind[hit.saturating_sub(1)], b' ' | b'>') {
+            continue;
+        }
+        let before = memmem::find(&bytes[at.saturating_sub(1000)..at], mark).is_some();
         if !before && has_words(&behind[hit + mark.len()..], 2) {
             let severity = if is_system && !page.is_fenced(at) { Severity::High } else { Severity::Medium };
             return report.add(Shape::SpokenTurn, severity, at..at + hit + mark.len());
