@@ -2,12 +2,15 @@
 //! as XML around the user's text, so text that closes it and opens another part speaks with the frame's voice.
 //!
 //! `<system>` with an order in it is told from an XML document that happens to have such an element: a document
-//! begins with its root, and its elements have values, not sentences.
+//! begins with its root, stands inside of it, and its elements have values, not sentences.
+
+use memchr::memmem;
 
 use super::super::Severity;
 use super::HiddenText;
 use super::markup;
 use super::page::{Name, Page, continues, has_words, skip_space};
+use super::sentence;
 use super::shape::{Report, Shape};
 
 /// How far the content of a tag is looked at.
@@ -38,6 +41,17 @@ pub(super) struct Scan {
     /// The end of the last closing tag of a frame that nothing had opened.
     stray_end: Option<usize>,
     has_cdata: bool,
+    /// Whether the element that the text begins with has ended.
+    root: Option<Root>,
+}
+
+/// The element that a text begins with.
+#[derive(Clone, Copy)]
+struct Root {
+    /// Where it ends, if it does.
+    end: Option<usize>,
+    /// Whether it is one of HTML, which has no element for the system.
+    is_html: bool,
 }
 
 impl Scan {
@@ -64,13 +78,22 @@ impl Scan {
         let kind =
             if length >= 3 { Name::of(&bytes[from..name_end]).and_then(|name| kind(&name)) } else { None };
         match kind {
+            Some(Kind::Wrapper) if !is_end && says_system(bytes, name_end) => {
+                self.begin(page, Kind::System, at, name_end, report)
+            }
             Some(Kind::Wrapper) if !is_end => {
                 self.opened |= bit(Kind::Wrapper);
                 markup::element(page, at, name_end, report, hidden)
             }
             Some(kind) if is_end => self.end(page, kind, at, name_end, report),
             Some(kind) => self.begin(page, kind, at, name_end, report),
-            None if is_end => name_end,
+            None if is_end => {
+                // No document begins with an end.
+                if at == page.first {
+                    self.stray_end = Some(name_end + 1);
+                }
+                name_end
+            }
             None => markup::element(page, at, name_end, report, hidden),
         }
     }
@@ -84,6 +107,9 @@ impl Scan {
         report: &mut Report<'_>,
     ) -> usize {
         let end = (name_end + 1).min(page.bytes.len());
+        if at <= page.first {
+            self.stray_end = Some(end);
+        }
         if self.opened & bit(kind) != 0 || at <= page.first {
             return end;
         }
@@ -126,10 +152,13 @@ impl Scan {
         let behind = &bytes[content..(content + CONTENT).min(bytes.len())];
         let prose = behind.split(|&byte| byte == b'<').next().unwrap_or_default();
         let is_after_stray = self.stray_end.is_some_and(|end| at <= end + NEAR);
-        let is_document = bytes[page.first] == b'<' && at > page.first && !is_after_stray;
+        let is_document = at > page.first && !is_after_stray && self.is_document(page, at);
+        let begins_anew = bytes[page.first] == b'<' && at > page.first;
         let severity = match kind {
             Kind::System if is_after_stray => Some(Severity::High),
             Kind::System if is_document || was_opened && !has_words(prose, 3) => None,
+            // Records without a root have values too, pages have sentences.
+            Kind::System if begins_anew && !is_sentence(prose) => None,
             Kind::System if has_words(prose, 3) => Some(Severity::High),
             Kind::Part | Kind::Call if is_after_stray && has_words(behind, 2) => Some(Severity::High),
             Kind::Call if !is_document && begins_call(behind) => Some(Severity::High),
@@ -137,13 +166,78 @@ impl Scan {
             _ => None,
         };
         if let Some(severity) = severity {
-            let fenced = page.is_fenced(at);
+            let fenced = page.is_fenced(at) || kind == Kind::System && is_named(page, at, content);
             let shape =
                 if matches!(kind, Kind::Call | Kind::Result) { Shape::ToolTag } else { Shape::RoleTag };
             report.add(shape, if fenced { severity.min(Severity::Medium) } else { severity }, span);
         }
         content
     }
+
+    /// Whether `at` stands in a document of its own: inside the element that the text begins with.
+    fn is_document(&mut self, page: &Page<'_>, at: usize) -> bool {
+        let bytes = page.bytes;
+        if bytes[page.first] != b'<' {
+            return false;
+        }
+        let root = *self.root.get_or_insert_with(|| {
+            let name = &bytes[page.first + 1..];
+            let length = name.iter().take(Name::MOST).take_while(|byte| byte.is_ascii_alphanumeric()).count();
+            let name = &name[..length];
+            let is_named =
+                |at: usize| continues(bytes, at + 2, name) && bytes.get(at + 2 + length) == Some(&b'>');
+            let end = (length > 0)
+                .then(|| {
+                    memmem::find_iter(&bytes[page.first..], b"</")
+                        .map(|hit| page.first + hit)
+                        .find(|at| is_named(*at))
+                })
+                .flatten();
+            Root { end, is_html: name.iter().all(u8::is_ascii_alphanumeric) && is_html(name) }
+        });
+        !root.is_html && root.end.is_none_or(|end| at < end)
+    }
+}
+
+/// Whether the sentence around an element names it: "Is <system>…</system> the right form?"
+fn is_named(page: &Page<'_>, at: usize, content: usize) -> bool {
+    let behind = &page.bytes[content..(content + CONTENT).min(page.bytes.len())];
+    let Some(end) = memmem::find(behind, b"</") else { return false };
+    memchr::memchr(b'>', &behind[end..]).is_some_and(|hit| {
+        let end = content + end + hit + 1;
+        end < page.last && sentence::names(page, &(at..end), end, false)
+    })
+}
+
+/// Elements that pages and formatted answers begin with.
+fn is_html(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 24] = [
+        b"a", b"b", b"i", b"u", b"p", b"br", b"hr", b"em", b"h1", b"h2", b"h3", b"ul", b"ol", b"li", b"div",
+        b"pre", b"img", b"span", b"code", b"html", b"body", b"strong", b"table", b"center",
+    ];
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether a tag has `role="system"`, or a name for it, among its attributes.
+fn says_system(bytes: &[u8], name_end: usize) -> bool {
+    let rest = &bytes[name_end..(name_end + NEAR).min(bytes.len())];
+    let tag = &rest[..memchr::memchr(b'>', rest).unwrap_or(0)];
+    tag.contains(&b'=')
+        && [&b"role"[..], b"from", b"author"].iter().any(|key| {
+            let Some(hit) = memmem::find(tag, key) else { return false };
+            let value = &tag[hit + key.len()..];
+            let Some(value) = value.trim_ascii_start().strip_prefix(b"=") else { return false };
+            let value = value.trim_ascii_start();
+            let value = value.strip_prefix(b"\"").or_else(|| value.strip_prefix(b"'")).unwrap_or(value);
+            [&b"system"[..], b"developer"].iter().any(|role| continues(value, 0, role))
+        })
+}
+
+/// Whether `prose` ends like a sentence, or is as long as one.
+fn is_sentence(prose: &[u8]) -> bool {
+    let prose = prose.trim_ascii();
+    let ends = [".", "!", "?", "。", "！", ":"];
+    has_words(prose, 3) && (has_words(prose, 9) || ends.iter().any(|end| prose.ends_with(end.as_bytes())))
 }
 
 /// Whether a tool call begins: JSON with a tool's name, or another tag that names one.
@@ -188,8 +282,8 @@ fn kind(name: &Name) -> Option<Kind> {
         b"userinput" | b"userprompt" | b"userrequest" | b"userquestion" | b"usertext" | b"userdata"
         | b"user" | b"usermessage" | b"userquery" | b"document" | b"documents" | b"context" | b"data"
         | b"input" | b"query" | b"question" | b"content" | b"message" | b"text" | b"email" | b"webpage"
-        | b"searchresults" | b"searchresult" | b"untrusted" | b"untrusteddata" | b"externaldata"
-        | b"article" | b"page" => Kind::Wrapper,
+        | b"turn" | b"msg" | b"searchresults" | b"searchresult" | b"untrusted" | b"untrusteddata"
+        | b"externaldata" | b"article" | b"page" => Kind::Wrapper,
         b"functioncalls"
         | b"functioncall"
         | b"toolcall"
