@@ -110,6 +110,7 @@ pub fn check(text: &str, role: Role, found: &mut Vec<Finding>, hidden: &mut Vec<
         };
     }
     template.finish(&page, &mut report);
+    json::closes(text, json_from.unwrap_or(text.len()), &mut report);
     if let Some(from) = json_from {
         json::check(text, from, &mut report);
     }

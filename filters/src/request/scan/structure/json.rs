@@ -1,7 +1,7 @@
 //! JSON inside a prompt. A whole chat body is an ordinary thing to paste, and so is a record whose `role` is
 //! `system`; what is no ordinary thing is
 //! - a *break-out*: prose, then `"}], "messages": [{"role": "system"`, which closes a string nobody opened here;
-//! - a message of the system that stands alone, as the whole text;
+//! - messages of the system and of nobody else, as the whole text;
 //! - an object that talks to a model and throws switches: `"bypass_safety": true`, `"override": true` beside a
 //!   role or instructions.
 //!
@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memmem};
 
 use super::super::Severity;
 use super::page::{Name, has_words, skip_space};
@@ -23,28 +23,64 @@ const DEEPEST: usize = 32;
 const FEW_KEYS: u8 = 6;
 /// How far back a break-out is looked for before the first bracket.
 const BACK: usize = 64;
+/// Strings in strings that are looked into.
+const MOST_ESCAPES: usize = 7;
 
 /// Whether an object with a quoted key begins at `at`.
 pub(super) fn begins(bytes: &[u8], at: usize) -> bool {
     let key = skip_space(bytes, at + 1, 16);
+    // Within a string of JSON the marks are escaped, once or more.
+    let escapes = bytes.get(key..).unwrap_or_default().iter().take(MOST_ESCAPES);
+    let key = key + escapes.take_while(|byte| **byte == b'\\').count();
     matches!(bytes.get(key), Some(b'"' | b'\''))
+}
+
+/// Finds the string around the text closed, and the operator's words under a key of their own, before any object
+/// begins: `…"}], "system": "…`.
+pub(super) fn closes(text: &str, until: usize, report: &mut Report<'_>) {
+    let bytes = text.as_bytes();
+    for hit in memmem::find_iter(&bytes[..until], b"\"}") {
+        let rest = &bytes[hit + 2..(hit + 2 + BACK).min(bytes.len())];
+        let between = rest
+            .iter()
+            .take_while(|byte| matches!(byte, b'}' | b']' | b',') || byte.is_ascii_whitespace())
+            .count();
+        if hit == 0 || !rest[..between].contains(&b',') || rest.get(between) != Some(&b'"') {
+            continue;
+        }
+        let Some(length) = memchr(b'"', &rest[between + 1..]) else { continue };
+        let name = Name::of(&rest[between + 1..between + 1 + length]);
+        let colon = skip_space(rest, between + 2 + length, 8);
+        let is_operator = matches!(
+            name.as_ref().map(Name::as_bytes),
+            Some(b"system" | b"instructions" | b"systemprompt" | b"systeminstruction" | b"developer")
+        );
+        if is_operator
+            && rest.get(colon) == Some(&b':')
+            && has_words(bytes.get(hit + 2 + colon + 1..).unwrap_or_default(), 2)
+        {
+            return report.add(Shape::JsonBreakout, Severity::High, hit..hit + 2 + colon);
+        }
+    }
 }
 
 /// Judges the objects of `text` from `from` on.
 pub(super) fn check(text: &str, from: usize, report: &mut Report<'_>) {
     let bytes = text.as_bytes();
-    let trimmed = text.trim();
-    let start = text.len() - text.trim_start().len();
     let mut reader = Reader {
         bytes,
         at: 0,
-        whole: start..start + trimmed.len(),
+        whole: whole(text),
+        only_system: None,
+        has_others: false,
         frames: [Frame::default(); DEEPEST],
         was_torn: false,
         is_torn: false,
     };
     let mut next = from;
     let mut read_until = 0;
+    // Up to where what the text begins with is one piece of JSON.
+    let mut covered = 0;
     while let Some(hit) = bytes.get(next..).and_then(|rest| memchr(b'{', rest)) {
         let at = next + hit;
         next = at + 1;
@@ -55,9 +91,26 @@ pub(super) fn check(text: &str, from: usize, report: &mut Report<'_>) {
             let list = before.ends_with(b"[") && broken_out.is_none();
             let start = if list { read_until.max(at.saturating_sub(BACK)) + before.len() - 1 } else { at };
             next = reader.read(start, broken_out, report).max(next);
+            if start == reader.whole.start {
+                covered = next;
+            }
             read_until = next;
         }
     }
+    reader.finish(covered, report);
+}
+
+/// The text without the white space around it, and without a code fence that is all around it.
+fn whole(text: &str) -> Range<usize> {
+    let start = text.len() - text.trim_start().len();
+    let end = start + text.trim().len();
+    let Some(inside) = text[start..end].strip_prefix("```").and_then(|rest| rest.strip_suffix("```")) else {
+        return start..end;
+    };
+    let language = inside.bytes().take(16).take_while(u8::is_ascii_alphanumeric).count();
+    let body = &inside[language..];
+    let start = end - 3 - body.trim_start().len();
+    start..start + body.trim().len()
 }
 
 /// Where a string and a bracket are closed that were not opened, and a list or object follows, up to `at`. What
@@ -93,6 +146,12 @@ struct Frame {
     has_role: bool,
     /// A sentence under a key for instructions.
     has_text: bool,
+    /// Words under a key that is the operator's.
+    has_system_text: bool,
+    /// A switch that nobody throws but against a guard.
+    has_bypass: bool,
+    /// All keys.
+    keys: u8,
     /// Switches that mean something only beside the others.
     weak: u8,
     /// Switches that say by their name what they are for.
@@ -106,6 +165,10 @@ struct Reader<'a> {
     at: usize,
     /// The text without the white space around it.
     whole: Range<usize>,
+    /// The first message of the system that has nothing but a role and a text.
+    only_system: Option<Range<usize>>,
+    /// There are messages of others, or keys that messages do not have.
+    has_others: bool,
     /// Something read before was never closed: what closes now may belong to it.
     was_torn: bool,
     /// As much is known of what is being read.
@@ -126,6 +189,9 @@ impl Reader<'_> {
                 b'{' | b'[' => {
                     if depth == DEEPEST {
                         break;
+                    }
+                    if depth > 0 && key.is_some() {
+                        self.frames[depth - 1].keys = self.frames[depth - 1].keys.saturating_add(1);
                     }
                     let is_chat = byte == b'['
                         && key.as_ref().map_or(depth == 0, |key| is_chat_list(key.as_bytes()))
@@ -154,7 +220,7 @@ impl Reader<'_> {
                         && self.bytes.get(colon) == Some(&b':')
                         && !self.frames[depth - 1].is_array
                     {
-                        key = Name::of(&self.bytes[value]);
+                        key = name(&self.bytes[value]);
                         // A key too long to be known still is a key.
                         if key.is_none() {
                             key = Name::of(b"other");
@@ -193,6 +259,13 @@ impl Reader<'_> {
     /// Steps over the string whose opening mark is here; gives what is between the marks.
     fn string(&mut self, quote: u8) -> Range<usize> {
         let from = self.at + 1;
+        // A mark that is escaped itself is closed by one that is.
+        if self.at > 0 && self.bytes[self.at - 1] == b'\\' {
+            let length = memmem::find(&self.bytes[from..], &[b'\\', quote]);
+            let end = length.map_or(self.bytes.len(), |length| from + length);
+            self.at = (end + 2).min(self.bytes.len());
+            return from..end;
+        }
         let mut at = from;
         loop {
             match memchr2(quote, b'\\', &self.bytes[at.min(self.bytes.len())..]) {
@@ -228,18 +301,23 @@ impl Reader<'_> {
     fn note(&mut self, level: usize, key: &Name, value: Value) {
         let frame = &mut self.frames[level];
         let bytes = self.bytes;
+        frame.keys = frame.keys.saturating_add(1);
         match (key.as_bytes(), value) {
             (b"role" | b"from" | b"speaker" | b"author", Value::Text(text)) => {
                 frame.has_role = true;
-                let role = bytes[text].trim_ascii();
+                let role = name(&bytes[text]);
                 frame.says_system |=
-                    [&b"system"[..], b"developer"].iter().any(|name| role.eq_ignore_ascii_case(name));
+                    matches!(role.as_ref().map(Name::as_bytes), Some(b"system" | b"developer"));
             }
             (
                 b"content" | b"instructions" | b"instruction" | b"prompt" | b"message" | b"command"
                 | b"directive" | b"text" | b"task" | b"query" | b"action" | b"system" | b"value",
                 Value::Text(text),
-            ) => frame.has_text |= has_words(&bytes[text], 2),
+            ) => {
+                let has_text = has_words(&bytes[text], 2);
+                frame.has_text |= has_text;
+                frame.has_system_text |= has_text && key.as_bytes() == b"system";
+            }
             (b"name" | b"type" | b"content" | b"weight", _) => {}
             (
                 b"systemoverride"
@@ -257,7 +335,10 @@ impl Reader<'_> {
                 let value = bytes[range].trim_ascii();
                 match switch::read(name, value) {
                     Some(Switch::Strong) => frame.strong = frame.strong.saturating_add(1),
-                    Some(Switch::Weak) => frame.weak = frame.weak.saturating_add(1),
+                    Some(Switch::Weak) => {
+                        frame.weak = frame.weak.saturating_add(1);
+                        frame.has_bypass |= name == b"bypass";
+                    }
                     None => frame.other_keys = frame.other_keys.saturating_add(1),
                 }
             }
@@ -265,7 +346,7 @@ impl Reader<'_> {
     }
 
     fn judge(
-        &self,
+        &mut self,
         frame: Frame,
         depth: usize,
         is_broken: bool,
@@ -283,10 +364,20 @@ impl Reader<'_> {
             let severity = if self.was_torn { Severity::Medium } else { Severity::High };
             return report.add(Shape::JsonBreakout, severity, head);
         }
+        // Broken JSON that reaches to the text's end by its last bracket claims to be all of it.
+        let reaches = self.at + 1 >= self.whole.end || is_broken && self.bytes[self.whole.end - 1] == b'}';
+        let is_whole = frame.start == self.whole.start && reaches && frame.other_keys == 0;
+        if frame.says_system && frame.has_text && frame.other_keys == 0 {
+            self.only_system.get_or_insert(span.clone());
+        } else {
+            self.has_others |= frame.has_role || frame.other_keys > 0;
+        }
         let is_small = frame.other_keys <= FEW_KEYS;
         let speaks = frame.says_system || frame.has_text;
         if frame.says_system && (frame.weak > 0 || frame.strong > 0)
             || is_small && (speaks && frame.strong > 0 || frame.has_text && frame.weak > 1)
+            || is_small && frame.has_system_text && frame.has_bypass
+            || is_whole && frame.has_bypass && frame.weak > 1
         {
             return report.add(Shape::JsonSwitch, Severity::High, span);
         }
@@ -294,14 +385,48 @@ impl Reader<'_> {
             return report.add(Shape::JsonSwitch, Severity::Medium, span);
         }
         if frame.says_system && frame.has_text && depth == 0 && !frame.is_chat {
-            // Broken JSON that reaches to the text's end by its last bracket claims to be all of it.
-            let reaches =
-                self.at + 1 >= self.whole.end || is_broken && self.bytes[self.whole.end - 1] == b'}';
-            let is_whole = frame.start == self.whole.start && reaches && frame.other_keys == 0;
-            let severity = if is_whole { Severity::High } else { Severity::Low };
-            report.add(Shape::JsonRole, severity, span);
+            report.add(Shape::JsonRole, if is_whole { Severity::High } else { Severity::Low }, span);
+        } else if frame.has_system_text && depth == 0 && is_whole && frame.keys == 1 {
+            report.add(Shape::JsonRole, Severity::High, span);
         }
     }
+
+    /// Judges what only the whole text can tell; what it begins with was read as JSON up to `covered`.
+    fn finish(&self, covered: usize, report: &mut Report<'_>) {
+        let Some(span) = self.only_system.clone().filter(|_| !self.has_others) else { return };
+        let rest = self.bytes.get(covered..self.whole.end).unwrap_or_default();
+        if covered > 0
+            && rest.iter().all(|byte| matches!(byte, b',' | b']' | b'}') || byte.is_ascii_whitespace())
+        {
+            report.add(Shape::JsonRole, Severity::High, span);
+        } else if span.end + 1 >= self.whole.end {
+            // The last word of a text that says nothing about it afterwards.
+            report.add(Shape::JsonRole, Severity::Medium, span);
+        }
+    }
+}
+
+/// The name that a string of JSON gives, whichever of its letters are escaped.
+fn name(bytes: &[u8]) -> Option<Name> {
+    if !bytes.contains(&b'\\') {
+        return Name::of(bytes);
+    }
+    // Six bytes for a letter at most.
+    let mut letters = [0; Name::MOST * 6];
+    let mut count = 0;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let code = bytes.get(at..at + 6).and_then(|escape| escape.strip_prefix(b"\\u00"));
+        let code = code.and_then(|digits| std::str::from_utf8(digits).ok());
+        let (letter, length) = match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(letter) => (letter, 6),
+            None => (byte, 1),
+        };
+        *letters.get_mut(count)? = letter;
+        count += 1;
+        at += length;
+    }
+    Name::of(&letters[..count])
 }
 
 /// A value as it stands in the text.
