@@ -97,7 +97,10 @@ pub fn check(text: &str, role: Role, found: &mut Vec<Finding>, hidden: &mut Vec<
             (b'[', Some(b'a'..=b'z' | b'A'..=b'Z' | b'/' | b' ' | b'_' | b'*')) => {
                 match template.bracket(&mut page, at) {
                     Some(end) => end,
-                    None => markup::bracket(&mut page, at, &mut report, hidden),
+                    None => {
+                        turns::label(&mut page, at, &mut report);
+                        markup::bracket(&mut page, at, &mut report, hidden)
+                    }
                 }
             }
             (b'{', _) => {

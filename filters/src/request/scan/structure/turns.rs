@@ -464,6 +464,20 @@ pub(super) fn bracket(page: &mut Page<'_>, at: usize, words: &[u8], behind: usiz
     report.add(Shape::RoleBracket, severity, span);
 }
 
+/// Looks at `[` at the beginning of a line for `[system]: do this`, which would define a link if an address followed.
+pub(super) fn label(page: &mut Page<'_>, at: usize, report: &mut Report<'_>) {
+    let bytes = page.bytes;
+    let window = &bytes[at + 1..(at + LONGEST).min(bytes.len())];
+    let Some(length) = memmem::find(window, b"]:") else { return };
+    let behind = at + 1 + length + 2;
+    let target = skip_space(bytes, behind, 4);
+    let target = &bytes[target..(target + LONGEST).min(bytes.len())];
+    let word = target.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    if !word.iter().any(|byte| matches!(byte, b'/' | b'#' | b'<' | b'.' | b'@')) {
+        bracket(page, at, &window[..length], behind, report);
+    }
+}
+
 /// Whether a link's target is a part of a prompt's frame and not a section of a document.
 fn is_frame(target: &[u8]) -> bool {
     [
