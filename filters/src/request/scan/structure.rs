@@ -6,7 +6,7 @@
 //! What separates attack and mention is direction. A *break-out* closes the turn it stands in and opens another
 //! one; documentation quotes a token, a whole chat body is JSON from its first byte, a few-shot prompt begins with
 //! the asker. Each room says which forms it takes for which:
-//! - `template`: the control tokens of chat templates
+//! - `template`: the control tokens of chat templates; `disguise`: those that are written in other letters
 //! - `turns`: "Assistant: … System: …", headings, role links, fences
 //! - `tags`: XML roles and tool calls, hidden elements and comments
 //! - `json`: objects that are messages or switches
@@ -20,6 +20,7 @@
 
 mod address;
 mod codes;
+mod disguise;
 mod fence;
 mod json;
 mod links;
@@ -113,6 +114,7 @@ pub fn check(text: &str, role: Role, found: &mut Vec<Finding>, hidden: &mut Vec<
         };
     }
     template.finish(&page, &mut report);
+    template::disguised(text, &mut report);
     json::closes(text, json_from.unwrap_or(text.len()), &mut report);
     if let Some(from) = json_from {
         json::check(text, from, &mut report);

@@ -16,9 +16,10 @@
 
 use std::ops::Range;
 
-use memchr::memchr;
+use memchr::{memchr, memchr2_iter, memmem};
 
 use super::super::Severity;
+use super::disguise;
 use super::page::{Name, Page, contains, has_words, skip_space};
 use super::sentence;
 use super::shape::{Report, Shape};
@@ -79,6 +80,8 @@ pub(super) struct Scan {
     mention: Option<Range<usize>>,
     /// The last token that is no mention, and where its head ends.
     last: Option<(Token, usize)>,
+    /// Where the last end of a turn ends, be it a mention or not.
+    close_end: Option<usize>,
     /// How many tokens were no mentions.
     seen: u32,
     /// Whether the tokens contradict one well-formed prompt.
@@ -158,20 +161,25 @@ impl Scan {
 
     /// Reports what the tokens add up to.
     pub(super) fn finish(self, page: &Page<'_>, report: &mut Report<'_>) {
+        for (shape, severity, span) in self.outcome(page).into_iter().flatten() {
+            report.add(shape, severity, span);
+        }
+    }
+
+    /// What the tokens add up to, and what is a mention.
+    fn outcome(self, page: &Page<'_>) -> [Option<(Shape, Severity, Range<usize>)>; 2] {
         let is_prompt = !self.is_torn
             && self
                 .last
                 .is_some_and(|(token, end)| token == Token::Open(Speaker::Assistant) && end >= page.last);
-        match self.worst {
-            Some((severity, span)) if is_prompt => {
-                report.add(Shape::TemplateWhole, severity.min(Severity::Medium), span);
+        let worst = self.worst.map(|(severity, span)| {
+            if is_prompt {
+                (Shape::TemplateWhole, severity.min(Severity::Medium), span)
+            } else {
+                (Shape::TemplateTurn, severity, span)
             }
-            Some((severity, span)) => report.add(Shape::TemplateTurn, severity, span),
-            None => {}
-        }
-        if let Some(span) = self.mention {
-            report.add(Shape::TemplateMention, Severity::Low, span);
-        }
+        });
+        [worst, self.mention.map(|span| (Shape::TemplateMention, Severity::Low, span))]
     }
 
     /// `</s>` alone: the end of a turn, if text stands before and behind it.
@@ -203,7 +211,11 @@ impl Scan {
         let follows_close = self.last.is_some_and(|(last, end)| {
             last == Token::Close && skip_space(page.bytes, end, LONGEST) == span.start
         });
-        if self.is_mention(page, &span, head_end, follows_close) {
+        let is_inserted = token == Token::Open(Speaker::System) && self.is_inserted(page, &span, head_end);
+        if token == Token::Close {
+            self.close_end = Some(span.end);
+        }
+        if !is_inserted && self.is_mention(page, &span, head_end, follows_close) {
             self.mention.get_or_insert(span);
             return head_end;
         }
@@ -270,6 +282,22 @@ impl Scan {
         }
     }
 
+    /// Whether the system speaks directly behind the end of a turn, in a string with its line ends escaped. Programs and
+    /// samples have it first, so there no program put it.
+    fn is_inserted(&self, page: &Page<'_>, span: &Range<usize>, head_end: usize) -> bool {
+        let is_line_end = |part: &[u8]| part.iter().all(|byte| matches!(byte, b' ' | b'\\' | b'n'));
+        let Some(between) = self.close_end.and_then(|end| page.bytes.get(end..span.start)) else {
+            return false;
+        };
+        let Some(behind) = page.bytes.get(head_end..).and_then(|rest| rest.strip_prefix(b"\\n")) else {
+            return false;
+        };
+        between.len() <= LONGEST
+            && is_line_end(between)
+            && behind.first().is_some_and(|first| *first != b'"' && *first != b'{')
+            && has_words(behind, 3)
+    }
+
     fn is_mention(&self, page: &Page<'_>, span: &Range<usize>, head_end: usize, follows_close: bool) -> bool {
         if page.is_quoted(span) {
             return true;
@@ -291,6 +319,31 @@ impl Scan {
         let sentence = [&bytes[from..span.start], bytes.get(span.end..to).unwrap_or_default()];
         has_words(sentence[0], 1)
             && sentence.iter().any(|part| ABOUT_TOKENS.iter().any(|word| contains(part, word)))
+    }
+}
+
+/// Reports tokens that are written so that they are not seen at once. A page that shows code must write brackets as
+/// entities, so there it says a level less.
+pub(super) fn disguised(text: &str, report: &mut Report<'_>) {
+    let Some(undressed) = disguise::undress(text) else { return };
+    let mut page = Page::new(&undressed.text);
+    let mut scan = Scan::default();
+    let mut resume = 0;
+    for at in memchr2_iter(b'<', b'[', undressed.text.as_bytes()) {
+        if at < resume {
+            continue;
+        }
+        resume = match page.bytes[at] {
+            b'[' => scan.bracket(&mut page, at),
+            _ => scan.tag(&mut page, at).or_else(|| Some(scan.token(&mut page, at))),
+        }
+        .unwrap_or(at + 1);
+    }
+    let shows_code = undressed.has_entities
+        && ["<pre", "<code"].iter().any(|tag| memmem::find(text.as_bytes(), tag.as_bytes()).is_some());
+    for (shape, severity, span) in scan.outcome(&page).into_iter().flatten() {
+        let severity = if shows_code { severity.min(Severity::Medium) } else { severity };
+        report.add(shape, severity, undressed.origins(span));
     }
 }
 
