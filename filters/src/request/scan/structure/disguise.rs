@@ -2,12 +2,12 @@
 //! of a program, or with characters between that nobody sees. Models read `＜｜im_start｜＞` much as they read the token,
 //! and what unescapes a text on its way makes it one.
 //!
-//! Cost: a search for bars and one for the bracket of full width. Only where a bar has such a bracket before it, or
+//! Cost: a look at each bar, and a search for one of full width. Only where a bar has such a bracket before it, or
 //! something unseen in its name, is the text written again.
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr_iter, memchr2_iter, memmem};
+use memchr::{memchr, memchr2_iter, memmem};
 
 /// How the brackets and bars of tokens are disguised, and what they are.
 const DRESSED: [(&str, char); 22] = [
@@ -63,60 +63,61 @@ impl Undressed {
     }
 }
 
-/// `text` without its disguises, if a token may be among what was disguised.
-pub(super) fn undress(text: &str) -> Option<Undressed> {
-    is_dressed(text.as_bytes()).then(|| {
-        let bytes = text.as_bytes();
-        let mut undressed =
-            Undressed { text: String::with_capacity(text.len()), kept: vec![(0, 0)], has_entities: false };
-        let mut copied = 0;
-        for at in 0..bytes.len() {
-            if at < copied || !FIRST.contains(&bytes[at]) {
-                continue;
-            }
-            let dressed = DRESSED.iter().find(|(dress, _)| bytes[at..].starts_with(dress.as_bytes()));
-            let unseen = || UNSEEN.iter().find(|unseen| bytes[at..].starts_with(unseen.as_bytes()));
-            let length = match dressed {
-                Some((dress, _)) => dress.len(),
-                None => match unseen() {
-                    Some(unseen) => unseen.len(),
-                    None => continue,
-                },
-            };
-            undressed.text.push_str(&text[copied..at]);
-            if let Some((_, bare)) = dressed {
-                undressed.kept.push((undressed.text.len(), at));
-                undressed.text.push(*bare);
-                undressed.has_entities |= bytes[at] == b'&';
-            }
-            copied = at + length;
-            undressed.kept.push((undressed.text.len(), copied));
+/// `text` without its disguises.
+///
+/// # Cost
+/// A copy of the text, and one step for each byte.
+pub(super) fn undress(text: &str) -> Undressed {
+    let bytes = text.as_bytes();
+    let mut undressed =
+        Undressed { text: String::with_capacity(text.len()), kept: vec![(0, 0)], has_entities: false };
+    let mut copied = 0;
+    for at in 0..bytes.len() {
+        if at < copied || !FIRST.contains(&bytes[at]) {
+            continue;
         }
-        undressed.text.push_str(&text[copied..]);
-        undressed
-    })
+        let dressed = DRESSED.iter().find(|(dress, _)| bytes[at..].starts_with(dress.as_bytes()));
+        let unseen = || UNSEEN.iter().find(|unseen| bytes[at..].starts_with(unseen.as_bytes()));
+        let length = match dressed {
+            Some((dress, _)) => dress.len(),
+            None => match unseen() {
+                Some(unseen) => unseen.len(),
+                None => continue,
+            },
+        };
+        undressed.text.push_str(&text[copied..at]);
+        if let Some((_, bare)) = dressed {
+            undressed.kept.push((undressed.text.len(), at));
+            undressed.text.push(*bare);
+            undressed.has_entities |= bytes[at] == b'&';
+        }
+        copied = at + length;
+        undressed.kept.push((undressed.text.len(), copied));
+    }
+    undressed.text.push_str(&text[copied..]);
+    undressed
 }
 
-/// Whether a bar stands behind a disguised bracket, or something unseen in the name between two.
-fn is_dressed(bytes: &[u8]) -> bool {
-    memchr_iter(b'|', bytes).any(|at| {
-        let before = &bytes[at.saturating_sub(6)..at];
-        match before.last() {
-            // Of an entity, of an escape, of something unseen or of full width.
-            Some(b';' | b'c' | b'C' | 0x8B..=0x8D | 0xA0 | 0xBF | 0xAD | 0x9C) => {
-                let opens = |(dress, bare): &(&str, char)| *bare == '<' && before.ends_with(dress.as_bytes());
-                DRESSED.iter().any(opens) || UNSEEN.iter().any(|unseen| before.ends_with(unseen.as_bytes()))
-            }
-            Some(b'<') => {
-                let name = &bytes[at + 1..(at + 1 + NAME).min(bytes.len())];
-                let name = &name[..memchr(b'|', name).unwrap_or(0)];
-                memchr2_iter(0xE2, 0xC2, name)
-                    .any(|at| UNSEEN.iter().any(|unseen| name[at..].starts_with(unseen.as_bytes())))
-            }
-            _ => false,
+/// Whether a bar of full width stands behind such a bracket.
+pub(super) fn has_full_width(bytes: &[u8]) -> bool {
+    memmem::find(bytes, "＜｜".as_bytes()).is_some()
+}
+
+/// Whether the bar at `at` stands behind a disguised bracket, or something unseen in the name between it and the next.
+pub(super) fn is_dressed(bytes: &[u8], at: usize) -> bool {
+    let before = &bytes[at.saturating_sub(6)..at];
+    match before.last() {
+        // Of an entity, of an escape, of something unseen or of full width.
+        Some(b';' | b'c' | b'C' | 0x8B..=0x8D | 0xA0 | 0xBF | 0xAD | 0x9C) => {
+            let opens = |(dress, bare): &(&str, char)| *bare == '<' && before.ends_with(dress.as_bytes());
+            DRESSED.iter().any(opens) || UNSEEN.iter().any(|unseen| before.ends_with(unseen.as_bytes()))
         }
-    }) || memmem::find_iter(bytes, "＜").any(|at| {
-        let behind = &bytes[at + "＜".len()..];
-        ["｜", "|"].iter().any(|bar| behind.starts_with(bar.as_bytes()))
-    })
+        Some(b'<') => {
+            let name = &bytes[at + 1..(at + 1 + NAME).min(bytes.len())];
+            let name = &name[..memchr(b'|', name).unwrap_or(0)];
+            memchr2_iter(0xE2, 0xC2, name)
+                .any(|at| UNSEEN.iter().any(|unseen| name[at..].starts_with(unseen.as_bytes())))
+        }
+        _ => false,
+    }
 }

@@ -35,33 +35,33 @@ pub(super) fn begins(bytes: &[u8], at: usize) -> bool {
     matches!(bytes.get(key), Some(b'"' | b'\''))
 }
 
-/// Finds the string around the text closed, and the operator's words under a key of their own, before any object
-/// begins: `…"}], "system": "…`.
-pub(super) fn closes(text: &str, until: usize, report: &mut Report<'_>) {
-    let bytes = text.as_bytes();
-    for hit in memmem::find_iter(&bytes[..until], b"\"}") {
-        let rest = &bytes[hit + 2..(hit + 2 + BACK).min(bytes.len())];
-        let between = rest
-            .iter()
-            .take_while(|byte| matches!(byte, b'}' | b']' | b',') || byte.is_ascii_whitespace())
-            .count();
-        if hit == 0 || !rest[..between].contains(&b',') || rest.get(between) != Some(&b'"') {
-            continue;
-        }
-        let Some(length) = memchr(b'"', &rest[between + 1..]) else { continue };
-        let name = Name::of(&rest[between + 1..between + 1 + length]);
-        let colon = skip_space(rest, between + 2 + length, 8);
-        let is_operator = matches!(
-            name.as_ref().map(Name::as_bytes),
-            Some(b"system" | b"instructions" | b"systemprompt" | b"systeminstruction" | b"developer")
-        );
-        if is_operator
-            && rest.get(colon) == Some(&b':')
-            && has_words(bytes.get(hit + 2 + colon + 1..).unwrap_or_default(), 2)
-        {
-            return report.add(Shape::JsonBreakout, Severity::High, hit..hit + 2 + colon);
-        }
+/// Looks at `}` at `at`, before any object has begun: whether the string around the text is closed there, and the
+/// operator's words follow under a key of their own, as in `…"}], "system": "…`. Gives whether it was reported.
+pub(super) fn closes(bytes: &[u8], at: usize, report: &mut Report<'_>) -> bool {
+    if !bytes[..at].ends_with(b"\"") {
+        return false;
     }
+    let rest = &bytes[at + 1..(at + 1 + BACK).min(bytes.len())];
+    let is_between = |byte: &&u8| matches!(byte, b'}' | b']' | b',') || byte.is_ascii_whitespace();
+    let between = rest.iter().take_while(is_between).count();
+    if !rest[..between].contains(&b',') || rest.get(between) != Some(&b'"') {
+        return false;
+    }
+    let Some(length) = memchr(b'"', &rest[between + 1..]) else { return false };
+    let name = Name::of(&rest[between + 1..between + 1 + length]);
+    let colon = skip_space(rest, between + 2 + length, 8);
+    let is_operator = matches!(
+        name.as_ref().map(Name::as_bytes),
+        Some(b"system" | b"instructions" | b"systemprompt" | b"systeminstruction" | b"developer")
+    );
+    let closes = at > 1
+        && is_operator
+        && rest.get(colon) == Some(&b':')
+        && has_words(bytes.get(at + 1 + colon + 1..).unwrap_or_default(), 2);
+    if closes {
+        report.add(Shape::JsonBreakout, Severity::High, at - 1..at + 1 + colon);
+    }
+    closes
 }
 
 /// Judges the objects of `text` from `from` on.

@@ -325,7 +325,7 @@ impl Scan {
 /// Reports tokens that are written so that they are not seen at once. A page that shows code must write brackets as
 /// entities, so there it says a level less.
 pub(super) fn disguised(text: &str, report: &mut Report<'_>) {
-    let Some(undressed) = disguise::undress(text) else { return };
+    let undressed = disguise::undress(text);
     let mut page = Page::new(&undressed.text);
     let mut scan = Scan::default();
     let mut resume = 0;

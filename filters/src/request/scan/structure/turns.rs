@@ -92,8 +92,10 @@ pub(super) fn check(text: &str, report: &mut Report<'_>) {
     }
     lines.finish(report);
     // On one line: only where an answer is spoken of that way at all.
+    // In capitals only behind somebody who speaks at a line's beginning: a second search of every text is dear.
+    let in_capitals = || lines.first.and_then(|_| memmem::find(bytes, b"SSISTANT:"));
     if lines.answer.is_none()
-        && let Some(hit) = memmem::find(bytes, b"ssistant:").or_else(|| memmem::find(bytes, b"SSISTANT:"))
+        && let Some(hit) = memmem::find(bytes, b"ssistant:").or_else(in_capitals)
         && hit > 1
     {
         inline(&mut lines.page, hit - 1, report);
