@@ -40,6 +40,7 @@ pub(crate) use lexicon::Literals;
 pub(crate) use lexicon::Pair;
 use nearby::{Nearby, NearbyScratch, Spot, near};
 use phrase::Window;
+use pieces::Borderless;
 pub use plan::Plan;
 use proximity::Proximity;
 pub use proximity::{Hit, Subject};
@@ -67,8 +68,8 @@ pub struct Patterns {
     concepts: usize,
     /// Whether a rule reads the raw view and not the normalised one.
     has_raw_rules: bool,
-    /// Finds literals anywhere, for texts without borders between words. Made when the first such text comes.
-    borderless: OnceLock<Option<Reference>>,
+    /// Finds literals anywhere, for texts without borders between words. Made by [`Patterns::prepare`], or when the first such text comes.
+    borderless: OnceLock<Option<Borderless>>,
 }
 
 /// What one thread keeps between texts.
@@ -199,8 +200,7 @@ impl Patterns {
             let has_pairs = self.matcher.finds_pairs();
             self.matcher.scan(text, matcher, |sign, end| report(sign, has_pairs, end));
         } else if let Some(anywhere) = self.borderless() {
-            let report = |number, end| report(Sign::Number(number), false, end);
-            anywhere.scan(text, &mut anywhere.scratch(), report);
+            anywhere.scan(text, |number, end| report(Sign::Number(number), false, end));
         }
         // Few literals can matter: for most rules something is missing, wherever it would have to stand.
         self.proximity.choose(workspace, subject);

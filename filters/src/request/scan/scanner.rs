@@ -90,6 +90,7 @@ impl Scanner {
     #[must_use]
     pub fn new(patterns: Patterns, model: Option<Model>) -> Self {
         super::view::prepare();
+        patterns.prepare();
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         Self { number, patterns, model, evidence: NAMES.map(Arc::from) }
     }

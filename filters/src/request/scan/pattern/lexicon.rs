@@ -201,12 +201,19 @@ impl Lexicon {
     ) {
         let Group { plain, by_next: [next, next_paired], by_last: [last, last_paired], end: stop } =
             self.groups[literal as usize];
+        (plain..next).for_each(&mut look);
         if !window.has_borders {
-            // The word beside it cannot be told: every use is asked.
-            (plain..stop).for_each(look);
+            // Where the word beside it ends cannot be told, but how it would begin.
+            let before = window.last_key(end - self.literals.all[literal as usize].len());
+            let behind = window.next_key(end).into_iter().flat_map(beginnings);
+            let of_next = behind.flat_map(|key| [(next..next_paired, key), (next_paired..last, key)]);
+            let of_last =
+                beginnings(before).flat_map(|key| [(last..last_paired, key), (last_paired..stop, key)]);
+            for (range, key) in of_next.chain(of_last) {
+                self.of_key(literal, range, key).for_each(&mut look);
+            }
             return;
         }
-        (plain..next).for_each(&mut look);
         let next_end = if has_pairs { next_paired } else { last };
         if next < next_end {
             match window.next_key(end) {
@@ -278,6 +285,12 @@ impl Lexicon {
     }
 }
 
+/// The keys of the words that letters with this key may be the beginning of: of one to four letters.
+fn beginnings(key: u32) -> impl Iterator<Item = u32> {
+    let of = move |letters: u32| key & (u32::MAX >> (u32::BITS - 8 * letters));
+    (1..=4).filter(move |letters| key >> (8 * (letters - 1)) & 0xff != 0).map(of)
+}
+
 fn number(count: usize) -> u32 {
     u32::try_from(count).expect("packs of four gigabytes are not read")
 }
@@ -290,4 +303,22 @@ const PAIR_BITS: u32 = 19;
 fn pair(literal: u32, key: u32) -> usize {
     let both = u64::from(literal) << 32 | u64::from(key);
     (both.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PAIR_BITS)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_letters_is_that_of_every_word_they_begin() {
+        let all = |letters: &[u8]| {
+            let key = super::super::phrase::word_key(letters).expect("a word");
+            beginnings(key).collect::<Vec<_>>()
+        };
+        let keys = |words: &[&[u8]]| {
+            words.iter().filter_map(|word| super::super::phrase::word_key(word)).collect::<Vec<_>>()
+        };
+        assert_eq!(all(b"allrules"), keys(&[b"a", b"al", b"all", b"allr"]));
+        assert_eq!(all(b"my"), keys(&[b"m", b"my"]));
+    }
 }
