@@ -11,7 +11,8 @@ use super::super::block::{self, Block, leads, within};
 
 /// Blocks that are counted together.
 const TOGETHER: usize = 4;
-/// Base64 and hex are looked for in aligned pieces of this length: a run of twice the length has one whole.
+/// Digits of base64 and of hex without gaps in a row. Hex with gaps is looked for in aligned pieces of this length: a run of twice
+/// the length has one whole.
 const PIECE: usize = 16;
 /// Digits in a piece of spaced hex: the gaps take half of it at most.
 const FEWEST_DIGITS: u32 = 4;
@@ -26,11 +27,11 @@ pub(super) const LONE: u32 = 2;
 pub(crate) struct Survey {
     /// Digits or signs between letters, that is `1` in `s1de`, in the two neighbouring parts that have most.
     pub(crate) leet: u32,
-    /// Letters in rows of three with a sign or space on either side of each, in the two neighbouring parts that have most.
+    /// Letters that begin rows of three with signs or spaces on either side of each, in the two neighbouring parts that have most.
     pub(crate) lone_letters: u32,
     /// Both in the last part.
     last: [u32; 2],
-    /// Pieces of the base64 alphabet, joined to runs.
+    /// Runs of the base64 alphabet.
     pub(crate) base64: Vec<Range<usize>>,
     /// Pieces of hex digits with gaps.
     pub(crate) spaced_hex: Vec<Range<usize>>,
@@ -47,24 +48,28 @@ impl Survey {
         let bytes = text.as_bytes();
         let is_ascii = text.is_ascii();
         let mut block = Block::at(bytes, 0);
-        let mut gaps = if is_ascii { [0; 2] } else { spaces(bytes, 0) };
+        let mut letters = if is_ascii { Letters::of(block) } else { Letters::with_wide(block, bytes, 0) };
+        let mut base64 = base64_digits(bytes, 0);
+        let mut lone_before = 0;
+        let mut carry = [0; 2];
         let mut counts = [0; 2];
         for (number, start) in (0..bytes.len()).step_by(block::SIZE).enumerate() {
-            let next = Block::at(bytes, start + block::SIZE);
+            let at = start + block::SIZE;
+            let next = Block::at(bytes, at);
             counts[0] += leet(block, next).count_ones();
-            counts[1] += lone(block, next).count_ones();
-            if number % TOGETHER == TOGETHER - 1 || start + block::SIZE >= bytes.len() {
+            let next_letters = if is_ascii { Letters::of(next) } else { Letters::with_wide(next, bytes, at) };
+            let lone = lone(letters, next_letters, carry);
+            carry = [letters.ends_next, letters.ends >> (block::SIZE - 1)];
+            counts[1] += rows(lone_before, lone);
+            if number % TOGETHER == TOGETHER - 1 || at >= bytes.len() {
+                if at >= bytes.len() {
+                    counts[1] += rows(lone, 0);
+                }
                 self.count(std::mem::take(&mut counts));
             }
-            self.find_runs(bytes, block.digits, start);
-            if !is_ascii {
-                let next = spaces(bytes, start + block::SIZE);
-                if has_lone_wide(gaps, next) {
-                    self.lone_letters = self.lone_letters.max(LONE);
-                }
-                gaps = next;
-            }
-            block = next;
+            let next_base64 = base64_digits(bytes, at);
+            self.find_runs(bytes, block.digits, [base64, next_base64], start);
+            (block, letters, base64, lone_before) = (next, next_letters, next_base64, lone);
         }
     }
 
@@ -74,28 +79,44 @@ impl Survey {
         self.last = [leet, lone];
     }
 
-    fn find_runs(&mut self, bytes: &[u8], digits: u64, start: usize) {
+    fn find_runs(&mut self, bytes: &[u8], digits: u64, [base64, next]: [u64; 2], start: usize) {
+        // Where sixteen digits begin: two and two, four and four.
+        let mut runs = [base64, next];
+        for by in [1, 2, 4, 8] {
+            runs = [runs[0] & ahead(runs[0], runs[1], by), runs[1] & (runs[1] >> by)];
+        }
+        let mut left = runs[0];
+        while left != 0 {
+            let first = left.trailing_zeros();
+            let count = (left >> first).trailing_ones();
+            let from = start + first as usize;
+            add(&mut self.base64, from..from + count as usize + PIECE - 1);
+            left &= u64::MAX.checked_shl(first + count).unwrap_or(0);
+        }
+        if digits.count_ones() < FEWEST_DIGITS {
+            return;
+        }
         let pieces = bytes[start..].as_chunks::<PIECE>().0;
         for (index, piece) in pieces.iter().take(block::SIZE / PIECE).enumerate() {
-            let at = start + PIECE * index;
-            if is_base64(piece) {
-                add(&mut self.base64, at);
-            } else if (digits >> (PIECE * index) & 0xffff).count_ones() >= FEWEST_DIGITS
+            let of_piece = |mask: u64| mask >> (PIECE * index) & 0xffff;
+            if of_piece(digits).count_ones() >= FEWEST_DIGITS
+                && of_piece(base64) != 0xffff
                 && is_spaced_hex(piece)
             {
-                add(&mut self.spaced_hex, at);
+                let at = start + PIECE * index;
+                add(&mut self.spaced_hex, at..at + PIECE);
             }
         }
     }
 }
 
-fn add(runs: &mut Vec<Range<usize>>, at: usize) {
+fn add(runs: &mut Vec<Range<usize>>, run: Range<usize>) {
     if let Some(last) = runs.last_mut()
-        && last.end == at
+        && last.end >= run.start
     {
-        last.end += PIECE;
+        last.end = run.end;
     } else if runs.len() < RUNS {
-        runs.push(at..at + PIECE);
+        runs.push(run);
     }
 }
 
@@ -113,46 +134,100 @@ fn leet(block: Block, next: Block) -> u64 {
     block.letters & digit(1) & (letter(2) | digit(2) & letter(3))
 }
 
-/// Where three letters begin with a sign or space on either side of each.
-#[inline]
-fn lone(block: Block, next: Block) -> u64 {
-    let letter = |by| ahead(block.letters, next.letters, by);
-    let [other, next_other] = [block, next].map(|block| !(block.letters | block.digits | block.wide));
-    let other = |by| if by == 0 { other } else { ahead(other, next_other, by) };
-    other(0) & other(2) & other(4) & letter(1) & letter(3) & letter(5)
+/// Where letters and what parts them begin and end in a block, a bit for each byte. Of a character outside ASCII, whatever its
+/// length, there is a bit where it begins and one where it ends.
+#[derive(Debug, Clone, Copy, Default)]
+struct Letters {
+    /// The first bytes of letters by their length, from one to three.
+    begin: [u64; 3],
+    /// The first bytes of white space and signs.
+    gaps: u64,
+    /// Their last bytes.
+    ends: u64,
+    /// Those that are in the next block.
+    ends_next: u64,
 }
 
-/// Whether all bytes are of the alphabets of base64 and base64url (and a bracket, for speed).
+impl Letters {
+    #[inline]
+    fn of(block: Block) -> Self {
+        let gaps = !(block.letters | block.digits | block.wide);
+        Self { begin: [block.letters, 0, 0], gaps, ends: gaps, ends_next: 0 }
+    }
+
+    /// Letters of other scripts too, and the signs of Latin-1, of general punctuation and of Chinese and Japanese.
+    #[inline]
+    fn with_wide(block: Block, bytes: &[u8], at: usize) -> Self {
+        let ascii = Self::of(block);
+        if block.wide == 0 {
+            return ascii;
+        }
+        let is = |byte: u8| i8x16::splat(byte.cast_signed());
+        let [begins, three, latin, general, han, lowest] = block::masks(bytes, at, |bytes| {
+            let from_three = bytes.simd_gt(is(0xdf));
+            [
+                leads(bytes),
+                from_three & is(0xf0).simd_gt(bytes),
+                bytes.simd_eq(is(0xc2)),
+                bytes.simd_eq(is(0xe2)),
+                bytes.simd_eq(is(0xe3)),
+                bytes.simd_eq(is(0x80)),
+            ]
+        });
+        let next_lowest = u64::from(bytes.get(at + block::SIZE) == Some(&0x80));
+        let signs_of_three = general | (han & ahead(lowest, next_lowest, 1));
+        let two = begins & !three & !latin;
+        Self {
+            begin: [block.letters, two, three & !signs_of_three],
+            gaps: ascii.gaps | latin | signs_of_three,
+            ends: ascii.ends | latin << 1 | signs_of_three << 2,
+            ends_next: latin >> (u64::BITS - 1) | signs_of_three >> (u64::BITS - 2),
+        }
+    }
+}
+
+/// Where letters begin that have a sign or space on either side. `carry` is where signs of the block before this one end here, and
+/// whether one ends right before it.
 #[inline]
-fn is_base64(piece: &[u8; PIECE]) -> bool {
-    let bytes = i8x16::new(piece.map(u8::cast_signed));
+fn lone(letters: Letters, next: Letters, [ends, before]: [u64; 2]) -> u64 {
+    let behind = (letters.ends | ends) << 1 | before;
+    let gap = |by| ahead(letters.gaps, next.gaps, by);
+    let [one, two, three] = letters.begin;
+    behind & (one & gap(1) | two & gap(2) | three & gap(3))
+}
+
+/// How many of the letters that stand alone have two others behind them, each as far from the one before it.
+#[inline]
+fn rows(lone: u64, next: u64) -> u32 {
+    // Nearly always.
+    if lone == 0 || lone.count_ones() + next.count_ones() < 3 {
+        return 0;
+    }
+    let behind = |by| ahead(lone, next, by);
+    FARTHEST.map(|by| (lone & behind(by) & behind(2 * by)).count_ones()).into_iter().sum()
+}
+
+/// From the first byte of a letter that stands alone to that of the next one: letters have up to three bytes, and what parts them
+/// one to three.
+const FARTHEST: [u32; 5] = [2, 3, 4, 5, 6];
+
+/// Which bytes are of the alphabets of base64 and base64url.
+#[inline]
+fn base64_digits(bytes: &[u8], at: usize) -> u64 {
     let all = |byte: u8| i8x16::splat(byte.cast_signed());
-    let known = within(bytes | all(0x20), b'a', b'z') | within(bytes, b'0', b'9');
-    // With two bits set the signs ) + - / are one.
-    let signs = (bytes | all(6)).simd_eq(all(b'/')) | bytes.simd_eq(all(b'_')) | bytes.simd_eq(all(b'='));
-    (known | signs).to_bitmask() == 0xffff
+    let [digits] = block::masks(bytes, at, |bytes| {
+        let known = within(bytes | all(0x20), b'a', b'z') | within(bytes, b'0', b'9');
+        // With two bits set the signs ) + - / are one, of which the bracket is the first.
+        let signs = (bytes | all(6)).simd_eq(all(b'/')) & bytes.simd_gt(all(b')'));
+        [known | signs | bytes.simd_eq(all(b'_'))]
+    });
+    digits
 }
 
 /// Whether all bytes are hex digits and what stands between them.
 fn is_spaced_hex(piece: &[u8; PIECE]) -> bool {
-    piece.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'x' | b'X' | b' ' | b',' | b':'))
-}
-
-/// The spaces of a block, and the bytes that begin a character outside ASCII.
-#[inline]
-fn spaces(bytes: &[u8], at: usize) -> [u64; 2] {
-    block::masks(bytes, at, |bytes| [bytes.simd_eq(i8x16::splat(b' '.cast_signed())), leads(bytes)])
-}
-
-/// Whether two characters of two or three bytes in a row stand between spaces ("忽 略 ") and begin here. One alone is a word of
-/// many languages.
-#[inline]
-fn has_lone_wide([spaces, begins]: [u64; 2], [next_spaces, next_begins]: [u64; 2]) -> bool {
-    let space = |by| ahead(spaces, next_spaces, by);
-    let wide = |by| ahead(begins, next_begins, by);
-    let three = wide(5) & space(4) & space(8);
-    let two = wide(4) & space(3) & space(6);
-    spaces & wide(1) & (three | two) != 0
+    let is_gap = |byte: &u8| matches!(byte, b'x' | b'X' | b' ' | b',' | b':' | b'-' | b'\n' | b'\r');
+    piece.iter().all(|byte| byte.is_ascii_hexdigit() || is_gap(byte))
 }
 
 #[cfg(test)]
@@ -190,6 +265,20 @@ mod tests {
             assert!(leet.leet >= 3, "{}", before.len());
             let spaced = read(&format!("{before} l e t t e r s"));
             assert!(spaced.lone_letters >= LONE, "{}", before.len());
+            for row in [
+                "и.г.н.о.р.и.р.у.й",
+                "忽 略 之 前 的 规",
+                "i·g·n·o·r·e·a",
+                "i\u{a0}g\u{a0}n\u{a0}o\u{a0}r\u{a0}e ",
+                "忽\u{3000}略\u{3000}之\u{3000}前\u{3000}的 ",
+                "a  l  l  o  w ",
+                "a . l . l . o . w ",
+            ] {
+                let spaced = read(&format!("{before} {row}"));
+                assert!(spaced.lone_letters >= LONE, "{row} behind {}", before.len());
+            }
+            let short = read(&format!("{before} Zm9yZ2V0IHlvdXIgcnVsZXM= "));
+            assert_eq!(short.base64, [before.len() + 1..before.len() + 24], "{}", before.len());
             let base64 = read(&format!("{before} {} ", "QUJD".repeat(8)));
             assert!(base64.base64.iter().map(Range::len).sum::<usize>() >= 16, "{}", before.len());
             let hex = read(&format!("{before} 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47"));
