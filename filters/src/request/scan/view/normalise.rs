@@ -21,7 +21,7 @@ const SURE: u32 = 64;
 pub(super) struct Foreign {
     /// Letters of Greek and Cyrillic.
     pub(super) letters: usize,
-    /// Letters of any script with look-alikes that stand next to an ASCII letter.
+    /// Letters of any script with look-alikes that stand next to an ASCII letter, and Cyrillic ones with a digit between them.
     pub(super) touching: usize,
 }
 
@@ -145,7 +145,9 @@ impl<'a, T: Trace> Pass<'a, T> {
         let after = bytes.get(end).is_some_and(u8::is_ascii_alphabetic);
         // Arabic and Indic scripts have a few look-alikes among many letters that are none.
         self.foreign.letters += usize::from(of != Trait::Exotic);
-        self.foreign.touching += usize::from(before | after);
+        let is_digit_between =
+            matches!(bytes.get(end..end + 2), Some([b'0' | b'3' | b'4' | b'6', 0xd0 | 0xd1]));
+        self.foreign.touching += usize::from(before | after | is_digit_between);
     }
 
     fn note(&mut self, c: char, of: Trait, span: Range<usize>) {
