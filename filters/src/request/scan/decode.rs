@@ -27,13 +27,13 @@ pub enum Encoding {
     Binary,
     /// Character codes in decimal.
     Decimal,
-    /// `%41`.
+    /// `%41`, `%u0041`.
     Percent,
     /// `&#65;`, `&#x41;`, `&eacute;`.
     Entities,
     /// `=41`.
     QuotedPrintable,
-    /// `\u0041`, `\u{41}`, `\x41`, `\U00000041`.
+    /// `\u0041`, `\u{41}`, `\x41`, `\U00000041`, `U+0041`.
     Escapes,
     /// The alphabet turned by half.
     Rot13,
@@ -113,13 +113,20 @@ impl Budget {
     }
 }
 
-/// Everything in `text` that decodes to text, by one step. `survey` and `evidence` are those of this text.
-pub(super) fn find(text: &str, survey: &Survey, evidence: &Evidence, budget: &mut Budget) -> Vec<Piece> {
+/// Everything in `text` that decodes to text, by one step. `survey` and `evidence` are those of this text, which was taken out of
+/// `outer`.
+pub(super) fn find(
+    text: &str,
+    outer: Option<Encoding>,
+    survey: &Survey,
+    evidence: &Evidence,
+    budget: &mut Budget,
+) -> Vec<Piece> {
     let mut pieces = Vec::new();
     base64::find(text, &survey.base64, budget, &mut pieces);
     digits::find(text, &survey.spaced_hex, budget, &mut pieces);
     escapes::find(text, budget, &mut pieces);
-    cipher::find(text, budget, &mut pieces);
+    cipher::find(text, outer == Some(Encoding::Reversed), budget, &mut pieces);
     if evidence.tags.any() || evidence.variation.any() {
         unseen::find(text, budget, &mut pieces);
     }

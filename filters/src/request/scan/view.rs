@@ -293,7 +293,11 @@ impl<'a> Views<'a> {
         self.fold(at, text, normal, &survey, foreign, &mut evidence);
         let depth = self.scratch.nodes[at].depth;
         if depth < DEPTH {
-            for piece in decode::find(text, &survey, &evidence, &mut self.budget) {
+            let outer = match self.scratch.nodes[at].step {
+                Step::Decoded(encoding, _) => Some(encoding),
+                _ => None,
+            };
+            for piece in decode::find(text, outer, &survey, &evidence, &mut self.budget) {
                 self.adopt(piece, at, depth + 1);
             }
         }

@@ -1,35 +1,46 @@
 //! ROT13 and text written backwards. Neither has a sign of its own; what gives them away is that letters follow
-//! each other as in words only after the change. The test reads samples of a long text: a short sentence in ROT13
-//! in the middle of a long document is seen only where somebody asks for it (`whole`).
+//! each other as in words only after the change. A text is judged line by line and sentence by sentence, and of the middle of a
+//! long one samples are: a short sentence in ROT13 in the middle of a long document is not seen.
+//!
+//! Of other alphabets than the Latin one it is not known how letters follow each other. Cyrillic words backwards are told by their
+//! beginnings and ends; short texts in Chinese, Japanese and Korean are read backwards as well, and longer ones that speak of it.
 
 use std::ops::Range;
+
+use memchr::memchr3_iter;
 
 use super::super::view::{Likelihood, Trace};
 use super::{Budget, Encoding, Piece};
 
 /// Letters that are judged together: two lines.
 const WINDOW: usize = 96;
-/// Short texts are judged by windows that overlap, up to eight of them, and of a long one a window in each of as
-/// many bytes.
+/// How far apart windows of one sentence begin.
+const STEP: usize = 64;
+/// Shorter sentences are judged with the next one.
+const SENTENCE: usize = 24;
+/// What is judged in full, half of it at either end of a text; in between a window in each of as many bytes is.
+const FULL: usize = 4096;
 const APART: usize = 1024;
+/// Texts in Chinese, Japanese and Korean up to this length are read backwards: some 200 letters.
+const SHORT: usize = 600;
 /// What is read around a window that was recognised.
 const AROUND: usize = 2048;
 
-/// Reads the parts that look like one of the ciphers.
-pub(super) fn find(text: &str, budget: &mut Budget, pieces: &mut Vec<Piece>) {
+/// Reads the parts that look like one of the ciphers. `was_reversed` says that the text was read backwards already.
+pub(super) fn find(text: &str, was_reversed: bool, budget: &mut Budget, pieces: &mut Vec<Piece>) {
     let bytes = text.as_bytes();
-    let step = (bytes.len() / 8).clamp(WINDOW / 2, APART);
     let mut parts: [Option<Range<usize>>; 2] = [None, None];
-    let mut at = 0;
-    loop {
-        let end = (at + WINDOW).min(bytes.len());
-        let sum = Likelihood::of(&bytes[at..end]);
+    let mut is_reversed = was_reversed;
+    for_each_window(bytes, |window| {
+        let letters = &bytes[window.clone()];
+        let sum = Likelihood::of(letters);
         let kinds = [(Encoding::Rot13, sum.is_rot13()), (Encoding::Reversed, sum.is_reversed())];
         for (part, (encoding, is_seen)) in parts.iter_mut().zip(kinds) {
-            if !is_seen || !has_few_digits(&bytes[at..end]) {
+            if !is_seen || !has_few_digits(letters) {
                 continue;
             }
-            let around = at.saturating_sub(AROUND)..(end + AROUND).min(bytes.len());
+            is_reversed |= encoding == Encoding::Reversed;
+            let around = window.start.saturating_sub(AROUND)..(window.end + AROUND).min(bytes.len());
             match part {
                 Some(part) if part.end >= around.start => part.end = around.end,
                 _ => {
@@ -39,17 +50,76 @@ pub(super) fn find(text: &str, budget: &mut Budget, pieces: &mut Vec<Piece>) {
                 }
             }
         }
-        at += step;
-        if at + MIN_TAIL > bytes.len() {
-            break;
-        }
-    }
+    });
     for (part, encoding) in parts.into_iter().zip([Encoding::Rot13, Encoding::Reversed]) {
         if let Some(part) = part {
             read(text, part, encoding, budget, pieces);
         }
     }
+    if !is_reversed && may_be_reversed(text) {
+        read(text, 0..text.len(), Encoding::Reversed, budget, pieces);
+    }
 }
+
+/// The lines and sentences of a text, cut to windows.
+fn for_each_window(bytes: &[u8], mut see: impl FnMut(Range<usize>)) {
+    if bytes.len() <= FULL {
+        return for_each_sentence(bytes, 0..bytes.len(), &mut see);
+    }
+    let middle = FULL / 2..bytes.len() - FULL / 2;
+    for_each_sentence(bytes, 0..middle.start, &mut see);
+    middle.clone().step_by(APART).for_each(|at| see(at..(at + WINDOW).min(bytes.len())));
+    for_each_sentence(bytes, middle.end..bytes.len(), &mut see);
+}
+
+fn for_each_sentence(bytes: &[u8], of: Range<usize>, see: &mut impl FnMut(Range<usize>)) {
+    let mut start = of.start;
+    let ends = memchr3_iter(b'.', b'\n', b':', &bytes[of.clone()]).map(|at| of.start + at + 1);
+    for end in ends.chain([of.end]) {
+        if end - start < SENTENCE && end != of.end || end - start < MIN_TAIL {
+            continue;
+        }
+        let mut at = start;
+        while at + WINDOW < end {
+            see(at..at + WINDOW);
+            at += STEP;
+        }
+        see(at..end);
+        start = end;
+    }
+}
+
+/// Whether a text is in another alphabet and reads as if it were backwards, is too short to tell, or speaks of it.
+fn may_be_reversed(text: &str) -> bool {
+    if text.len() > FULL || text.is_ascii() {
+        return false;
+    }
+    let count = |of: fn(&u8) -> bool| text.bytes().filter(|byte| of(byte)).count();
+    if count(|byte| !byte.is_ascii()) * 3 < text.len() {
+        return false;
+    }
+    // Han, kana and Hangul.
+    let is_short = text.len() <= SHORT && count(|byte| matches!(byte, 0xe3..=0xed)) * 6 > text.len();
+    is_short || has_reversed_words(text) || BACKWARDS.iter().any(|word| text.contains(word))
+}
+
+/// Whether Cyrillic words begin as they can only end, or end in a capital.
+fn has_reversed_words(text: &str) -> bool {
+    let mut last = [' '; 3];
+    text.chars().chain([' ']).any(|c| {
+        let [first, second, third] = last;
+        let begins = !first.is_alphabetic() && c.is_alphabetic() && third.is_alphabetic();
+        let is_end =
+            matches!((second, third), ('ь' | 'ъ' | 'ы', _) | ('й', 'а' | 'е' | 'и' | 'у' | 'ы' | 'я'));
+        let ends = !c.is_alphabetic() && matches!((first, second, third), ('а'..='я', 'а'..='я', 'А'..='Я'));
+        last = [second, third, c];
+        (begins && is_end) || ends
+    })
+}
+
+/// Words for it.
+const BACKWARDS: [&str; 10] =
+    ["backward", "revers", "наоборот", "задом", "обратном", "逆", "倒", "后往前", "거꾸로", "뒤집"];
 
 /// A window with less in it decides nothing.
 const MIN_TAIL: usize = 16;
