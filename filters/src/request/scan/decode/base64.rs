@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::digits;
-use super::plausible::{begins_as_text, text};
+use super::plausible::{begins_as_text, from_utf16, text};
 use super::{Budget, Encoding, Piece};
 
 /// Shorter runs are words and names.
@@ -12,12 +12,15 @@ const SHORTEST: usize = 16;
 /// Digits that are tried first: 24 bytes.
 const TRIED: usize = 32;
 /// A run in several lines has lines of this length at least (PEM has 64, MIME 76).
-const SHORTEST_LINE: usize = 32;
+const SHORTEST_LINE: usize = 16;
+/// A shorter run is a word or a name if its letters are all small or all large.
+const TELLS_CASE: usize = 32;
 
 /// Looks at each run of the survey.
 pub(super) fn find(whole: &str, runs: &[Range<usize>], budget: &mut Budget, pieces: &mut Vec<Piece>) {
     let bytes = whole.as_bytes();
     let mut done = 0;
+    let mut out = Vec::new();
     for run in runs {
         if run.start < done {
             continue;
@@ -33,40 +36,57 @@ pub(super) fn find(whole: &str, runs: &[Range<usize>], budget: &mut Budget, piec
         if end - start < SHORTEST {
             continue;
         }
-        if let Some(piece) = digits::solid(whole, start..end, budget) {
-            budget.keep(pieces, piece);
+        if let Some((span, piece)) = digits::solid(whole, start..end, budget) {
+            done = done.max(span.end);
+            if let Some(piece) = piece {
+                budget.keep(pieces, piece);
+                continue;
+            }
+        }
+        // A hyphen is a digit of base64url, and a gap between hex digits.
+        if bytes[start + 2] == b'-' && digits::with_gaps(whole, start..end, budget, pieces) {
+            continue;
+        }
+        let is_short = end - start < TELLS_CASE;
+        let has = |of: fn(&u8) -> bool| bytes[start..end].iter().any(of);
+        if is_short && !(has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase)) {
             continue;
         }
         let tried = &bytes[start..end.min(start + TRIED)];
-        let mut out = Vec::new();
+        out.clear();
         decode(tried, &mut out);
-        if !begins_as_text(&out) {
+        let is_utf16 = !begins_as_text(&out);
+        if is_utf16 && !from_utf16(&out).is_some_and(|out| begins_as_text(&out)) {
             continue;
         }
         // What was decoded in vain is not decoded again from its next line.
         let span = start..end_of_lines(bytes, &(start..end));
         done = done.max(span.end);
         let fits = budget.fit(span, 4, 3);
-        out.clear();
-        decode(&bytes[fits.clone()], &mut out);
-        if let Some(text) = text(out) {
+        let mut all = Vec::new();
+        decode(&bytes[fits.clone()], &mut all);
+        let all = if is_utf16 { from_utf16(&all).unwrap_or_default() } else { all };
+        if let Some(text) = text(all) {
             budget.keep(pieces, Piece { encoding: Encoding::Base64, span: fits, text });
         }
     }
 }
 
-/// Where a run ends that may go on in further lines: only behind a full line, and only with a line that has
-/// nothing else.
-fn end_of_lines(bytes: &[u8], run: &Range<usize>) -> usize {
+/// Where a run ends that may go on in further lines, or groups with a space between them: only behind a full line, and only with a
+/// line that has nothing else.
+pub(super) fn end_of_lines(bytes: &[u8], run: &Range<usize>) -> usize {
     let (mut start, mut end) = (run.start, run.end);
     while end - start >= SHORTEST_LINE {
         let gap = bytes[end..].iter().take(4).take_while(|byte| byte.is_ascii_whitespace()).count();
-        if !bytes[end..end + gap].contains(&b'\n') {
+        let has_line_end = bytes[end..end + gap].contains(&b'\n');
+        if !has_line_end && bytes[end..end + gap] != *b" " {
             break;
         }
         let line = bytes[end + gap..].iter().take(end - start).take_while(|byte| is_digit(**byte)).count();
         let after = bytes[end + gap + line..].iter().find(|byte| **byte != b'=');
-        if line == 0 || after.is_some_and(|byte| !matches!(byte, b'\n' | b'\r')) {
+        // A group as long as the one before it may have another behind it.
+        let is_group = !has_line_end && line == end - start && after == Some(&b' ');
+        if line == 0 || !is_group && after.is_some_and(|byte| !matches!(byte, b'\n' | b'\r')) {
             break;
         }
         (start, end) = (end + gap, end + gap + line);

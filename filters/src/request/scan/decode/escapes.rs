@@ -1,5 +1,5 @@
-//! Characters written as escapes: percent (RFC 3986), HTML entities, quoted-printable (RFC 2045) and the `\u` of
-//! programming languages. Decoded in place, so that a sentence with a few of them reads on.
+//! Characters written as escapes: percent (RFC 3986), HTML entities, quoted-printable (RFC 2045), the `\u` of
+//! programming languages and the `U+0041` of those who write about characters. Decoded in place, so that a sentence with a few of them reads on.
 //!
 //! Web pages and code are full of escapes that hide nothing (`&nbsp;`, `%20` in a link, `\n`). Only letters and
 //! digits written this way, where there is no need to, make a reading of their own, and only of the parts of the
@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use memchr::memchr_iter;
+use memchr::memchr2_iter;
 
 use super::super::view::Trace;
 use super::{Budget, Encoding, Piece};
@@ -37,7 +37,7 @@ pub(super) fn decode(encoding: Encoding, text: &str, out: &mut String, trace: &m
     let mut copied = 0;
     let mut pending = Pending::default();
     let mut next = 0;
-    for start in memchr_iter(lead(encoding), bytes) {
+    for start in leads(encoding, bytes) {
         if start < next {
             continue;
         }
@@ -70,7 +70,7 @@ fn parts(encoding: Encoding, text: &str) -> Vec<Range<usize>> {
             parts.push(part.clone());
         }
     };
-    for start in memchr_iter(lead(encoding), bytes).take(MOST) {
+    for start in leads(encoding, bytes).take(MOST) {
         let Some((unit, len)) = escape(encoding, bytes, start) else { continue };
         if part.is_empty() || start - part.end > AROUND {
             close(&part, letters);
@@ -78,12 +78,24 @@ fn parts(encoding: Encoding, text: &str) -> Vec<Range<usize>> {
         }
         // `=20` is an ordinary assignment in code; quoted-printable letters stand in rows.
         let is_row = encoding != Encoding::QuotedPrintable || behind_last == start;
-        letters += usize::from(is_row && unit.is_letter(encoding));
         behind_last = start + len;
+        let says = unit.is_letter(encoding)
+            || unit.begins_escape(&bytes[behind_last..])
+            || (encoding == Encoding::Entities
+                && unit.is_space()
+                && is_inside_word(bytes, start, behind_last));
+        letters += usize::from(is_row && says);
         part.end = behind_last;
     }
     close(&part, letters);
     parts
+}
+
+/// Whether letters stand on either side. `&nbsp;` is for numbers and signs ("10&nbsp;km"), between words a space would do.
+fn is_inside_word(bytes: &[u8], start: usize, end: usize) -> bool {
+    let is_letter =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
+    is_letter(bytes[..start].last()) && is_letter(bytes.get(end))
 }
 
 /// The part with what is around it, as far as the budget goes.
@@ -96,13 +108,15 @@ fn limit(text: &str, part: Range<usize>, budget: &mut Budget) -> Range<usize> {
     start..text.floor_char_boundary(end.min(room))
 }
 
-fn lead(encoding: Encoding) -> u8 {
-    match encoding {
-        Encoding::Percent => b'%',
-        Encoding::Entities => b'&',
-        Encoding::QuotedPrintable => b'=',
-        _ => b'\\',
-    }
+/// Where escapes of this kind may begin.
+fn leads(encoding: Encoding, bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let [first, second] = match encoding {
+        Encoding::Percent => [b'%'; 2],
+        Encoding::Entities => [b'&'; 2],
+        Encoding::QuotedPrintable => [b'='; 2],
+        _ => [b'\\', b'U'],
+    };
+    memchr2_iter(first, second, bytes)
 }
 
 /// What an escape stands for.
@@ -124,6 +138,25 @@ impl Unit {
             Self::Char(c) => c.is_alphanumeric(),
             Self::Half(_) => true,
             Self::Nothing => false,
+        }
+    }
+
+    fn is_space(self) -> bool {
+        matches!(self, Self::Char(' '))
+    }
+
+    /// Whether it makes another escape of what stands behind it: `%2541`, `&amp;#65;`, `\u005cu0041`.
+    fn begins_escape(self, behind: &[u8]) -> bool {
+        let sign = match self {
+            Self::Byte(byte) => byte,
+            Self::Char(c) if c.is_ascii() => c as u8,
+            _ => return false,
+        };
+        match (sign, behind) {
+            (b'%', [a, b, ..]) => a.is_ascii_hexdigit() && b.is_ascii_hexdigit(),
+            (b'&', [next, ..]) => *next == b'#',
+            (b'\\', [next, ..]) => matches!(next, b'u' | b'U' | b'x'),
+            _ => false,
         }
     }
 }
@@ -179,6 +212,8 @@ impl Pending {
 fn escape(encoding: Encoding, bytes: &[u8], at: usize) -> Option<(Unit, usize)> {
     let rest = &bytes[at + 1..];
     match encoding {
+        // What browsers made of other letters once: `%u0041`.
+        Encoding::Percent if rest.first() == Some(&b'u') => Some((code_unit(&rest[1..])?, 6)),
         Encoding::Percent => Some((Unit::Byte(hex(rest.get(..2)?)? as u8), 3)),
         Encoding::QuotedPrintable => match rest {
             [b'\n', ..] => Some((Unit::Nothing, 2)),
@@ -186,22 +221,33 @@ fn escape(encoding: Encoding, bytes: &[u8], at: usize) -> Option<(Unit, usize)> 
             _ => Some((Unit::Byte(hex(rest.get(..2)?)? as u8), 3)),
         },
         Encoding::Entities => entity(rest),
+        // The names of code points: U+0041.
+        _ if bytes[at] == b'U' => match rest {
+            [b'+', rest @ ..] => {
+                let digits = rest.iter().take(7).take_while(|byte| byte.is_ascii_hexdigit()).count();
+                let c = (4..7).contains(&digits).then(|| char::from_u32(hex(&rest[..digits])?))??;
+                Some((Unit::Char(c), digits + 2))
+            }
+            _ => None,
+        },
         _ => match rest {
             [b'u', b'{', rest @ ..] => {
                 let digits = rest.iter().take(7).take_while(|byte| byte.is_ascii_hexdigit()).count();
                 let c = char::from_u32(hex(&rest[..digits])?)?;
                 (rest.get(digits) == Some(&b'}')).then_some((Unit::Char(c), digits + 4))
             }
-            [b'u', rest @ ..] => {
-                let code = hex(rest.get(..4)?)?;
-                let unit = char::from_u32(code).map_or(Unit::Half(code as u16), Unit::Char);
-                Some((unit, 6))
-            }
+            [b'u', rest @ ..] => Some((code_unit(rest)?, 6)),
             [b'U', rest @ ..] => Some((Unit::Char(char::from_u32(hex(rest.get(..8)?)?)?), 10)),
             [b'x', rest @ ..] => Some((Unit::Byte(hex(rest.get(..2)?)? as u8), 4)),
             _ => None,
         },
     }
+}
+
+/// What four hex digits stand for in UTF-16.
+fn code_unit(rest: &[u8]) -> Option<Unit> {
+    let code = hex(rest.get(..4)?)?;
+    Some(char::from_u32(code).map_or(Unit::Half(code as u16), Unit::Char))
 }
 
 fn hex(digits: &[u8]) -> Option<u32> {

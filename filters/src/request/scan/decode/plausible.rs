@@ -1,6 +1,8 @@
 //! Is this what somebody wrote? Random bytes are hardly ever valid UTF-8 without control characters for long, so
 //! the first bytes decide for almost everything that is not text.
 
+use unicode_normalization::char::is_combining_mark;
+
 use super::super::view::Likelihood;
 
 /// Whether the beginning of something decoded could be text; a character cut off at the end is no fault.
@@ -15,7 +17,8 @@ pub(super) fn begins_as_text(bytes: &[u8]) -> bool {
     !valid.is_empty() && !valid.chars().any(is_control)
 }
 
-/// The text in `bytes`, if it is one: valid but for a broken end, half of it letters.
+/// The text in `bytes`, if it is one: valid but for a broken end, a third of it letters, as in a text whose letters are set apart
+/// or that is itself written in escapes.
 pub(super) fn text(mut bytes: Vec<u8>) -> Option<String> {
     if let Err(error) = std::str::from_utf8(&bytes) {
         // Up to three bytes of what follows an encoded run may have been taken for a part of it.
@@ -31,9 +34,23 @@ pub(super) fn text(mut bytes: Vec<u8>) -> Option<String> {
             return None;
         }
         all += 1;
-        letters += usize::from(c.is_alphanumeric() || is_unseen(c));
+        letters +=
+            usize::from(c.is_alphanumeric() || is_unseen(c) || (!c.is_ascii() && is_combining_mark(c)));
     }
-    (letters >= 4 && letters * 2 >= all).then_some(text)
+    (letters >= 4 && letters * 3 >= all).then_some(text)
+}
+
+/// What `bytes` say in UTF-16, in UTF-8, if they look like letters of one alphabet in it: all their upper bytes are those of Latin
+/// or Cyrillic letters.
+pub(super) fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
+    type Read = fn([u8; 2]) -> u16;
+    for read in [u16::from_le_bytes as Read, u16::from_be_bytes as Read] {
+        let units = || bytes.as_chunks::<2>().0.iter().map(|unit| read(*unit));
+        if units().next().is_some() && units().all(|unit| matches!(unit >> 8, 0 | 4)) {
+            return Some(char::decode_utf16(units()).flatten().collect::<String>().into_bytes());
+        }
+    }
+    None
 }
 
 /// Whether the text has words of Latin languages, or is in another script.
