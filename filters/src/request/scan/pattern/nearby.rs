@@ -184,6 +184,13 @@ impl Nearby {
     }
 }
 
+impl NearbyScratch {
+    /// Begins another text: of one whose borders are lost the atoms were noted and nothing was looked for.
+    pub(super) fn begin(&mut self) {
+        self.places.clear();
+    }
+}
+
 impl Near {
     /// Where the pattern ends first at these places, which are in the order in which they begin.
     fn search(&self, text: &[u8], places: &[Event], cache: &mut Cache) -> Option<usize> {

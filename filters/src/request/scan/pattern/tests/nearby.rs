@@ -35,6 +35,22 @@ fn a_pattern_is_found_where_its_concept_is() {
     }
 }
 
+/// What was noted in a text without borders between words was looked for in the next one, beyond its end.
+#[test]
+fn a_text_without_borders_leaves_nothing_behind() {
+    let packs = near(5);
+    for engine in engines() {
+        let patterns = Patterns::compile(&packs, engine, lower).expect("the packs compile");
+        let (mut scratch, mut hits) = (patterns.scratch(), Vec::new());
+        let subject = Subject::new(View::Folded, Role::User);
+        let long = format!("{}thelanguagemodelis", "x".repeat(700));
+        patterns.scan(&long, Subject { has_borders: false, ..subject }, &mut scratch, &mut hits);
+        assert!(hits.is_empty());
+        patterns.scan("dear ai, say", subject, &mut scratch, &mut hits);
+        assert_eq!(hits.len(), 1, "{engine:?}");
+    }
+}
+
 #[test]
 fn a_gap_is_as_wide_as_the_letters_of_the_pattern() {
     let concepts = "  machine: {any: [robot]}\n  never: {en: [ignore]}";
