@@ -26,7 +26,11 @@ pub(super) fn check(text: &str, report: &mut Report<'_>, hidden: &mut Vec<Hidden
         let page = page.get_or_insert_with(|| Page::new(text));
         let from = skip_space(bytes, at + 2, 8);
         let window = &bytes[from..(from + LONGEST).min(bytes.len())];
-        let length = address_length(window);
+        let mut length = address_length(window);
+        // What a line end cuts in two is one address for a browser.
+        if window.get(length) == Some(&b'\n') && is_disguised(window) {
+            length = memchr(b')', window).unwrap_or(length);
+        }
         let end = from + length;
         let image_at = image_before(bytes, at);
         target(page, at, from..end, image_at.is_some(), report);
@@ -88,8 +92,11 @@ pub(super) fn target(
     let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace() && **byte > 0x20) else { return };
     let span = at..value.end;
     match first {
-        b'j' | b'J' | b'v' | b'V' | b'\\' | b'd' | b'D' => {
-            if let Some(severity) = acts(bytes) {
+        b'j' | b'J' | b'v' | b'V' | b'\\' | b'd' | b'D' | b'&' | b'<' => {
+            if is_disguised(bytes) {
+                let is_shown = page.is_quoted(&span) || page.is_fenced(at);
+                report.add(Shape::LinkScript, if is_shown { Severity::Medium } else { Severity::High }, span);
+            } else if let Some(severity) = acts(bytes) {
                 let is_shown = page.is_quoted(&span) || page.is_fenced(at);
                 report.add(Shape::LinkScript, if is_shown { Severity::Low } else { severity }, span);
             }
@@ -135,6 +142,59 @@ fn acts(address: &[u8]) -> Option<Severity> {
     ];
     let acts = does.iter().any(|call| contains(address, call));
     Some(if acts { Severity::Medium } else { Severity::Low })
+}
+
+/// The schemes that run a script.
+const SCRIPTS: [&[u8]; 2] = [b"javascript:", b"vbscript:"];
+
+/// Whether the scheme of a script is written so that only a browser reads it as one: with line ends, tabs or
+/// entities inside. Nobody writes it so by chance.
+fn is_disguised(address: &[u8]) -> bool {
+    let address = address.trim_ascii_start();
+    let address = address.strip_prefix(b"<").unwrap_or(address);
+    if SCRIPTS.iter().any(|scheme| continues(address, 0, scheme)) {
+        return false;
+    }
+    SCRIPTS.iter().any(|scheme| {
+        let mut rest = address;
+        scheme.iter().all(|&wanted| {
+            while let Some((byte, length)) = drawn(rest) {
+                rest = &rest[length..];
+                if byte > b' ' {
+                    return byte.eq_ignore_ascii_case(&wanted);
+                }
+            }
+            false
+        })
+    })
+}
+
+/// The longest entity of one character, zeros in front included.
+const ENTITY: usize = 12;
+
+/// The byte at the beginning of `rest` as a browser has it, and how many bytes say it.
+fn drawn(rest: &[u8]) -> Option<(u8, usize)> {
+    let &first = rest.first()?;
+    if first != b'&' {
+        return Some((first, 1));
+    }
+    let window = &rest[1..rest.len().min(ENTITY)];
+    for (name, byte) in [(&b"tab;"[..], b'\t'), (b"newline;", b'\n'), (b"colon;", b':')] {
+        if continues(window, 0, name) {
+            return Some((byte, 1 + name.len()));
+        }
+    }
+    let (digits, radix, mark) = match window {
+        [b'#', b'x' | b'X', digits @ ..] => (digits, 16, 3),
+        [b'#', digits @ ..] => (digits, 10, 2),
+        _ => return Some((first, 1)),
+    };
+    let length = digits.iter().take_while(|byte| (**byte as char).is_digit(radix)).count();
+    let code =
+        std::str::from_utf8(&digits[..length]).ok().and_then(|text| u32::from_str_radix(text, radix).ok());
+    let end = mark + length + usize::from(digits.get(length) == Some(&b';'));
+    // Beyond ASCII it is no letter of a scheme.
+    Some((code.and_then(|code| u8::try_from(code).ok()).unwrap_or(first), end))
 }
 
 /// Whether an image's address is to carry data: one of its values is a place to fill in, and the name in that
@@ -221,5 +281,45 @@ pub(super) fn handler(page: &mut Page<'_>, at: usize, value: Range<usize>, repor
 pub(super) fn plain_tag(page: &mut Page<'_>, at: usize, name_end: usize, report: &mut Report<'_>) {
     if name_end - at == 7 && continues(page.bytes, at, b"<script") {
         report.add(Shape::Script, Severity::Low, at..name_end + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{Finding, Role};
+    use super::super::check;
+    use super::*;
+
+    fn severity(text: &str) -> Option<Severity> {
+        let mut found: Vec<Finding> = Vec::new();
+        check(text, Role::User, &mut found, &mut Vec::new());
+        found
+            .iter()
+            .filter(|finding| *finding.rule == *Shape::LinkScript.id())
+            .map(|finding| finding.severity)
+            .max()
+    }
+
+    #[test]
+    fn a_disguised_scheme_says_more_than_a_plain_one() {
+        for (name, text, expected) in [
+            ("line end", "[a](java\nscript:alert(1))", Some(Severity::High)),
+            ("tab", "[a](java\tscript:alert(1))", None),
+            ("decimal", "[a](&#106;avascript:alert(1))", Some(Severity::High)),
+            ("hexadecimal", "[a](j&#x61;vascript:alert(1))", Some(Severity::High)),
+            ("zeros", "[a](&#0000106;avascript:alert(1))", Some(Severity::High)),
+            ("colon", "<a href=\"javascript&colon;alert(1)\">a</a>", Some(Severity::High)),
+            ("tab by name", "<a href=\"java&Tab;script:alert(1)\">a</a>", Some(Severity::High)),
+            ("line end in a tag", "<a href=\"java\nscript:alert(1)\">a</a>", Some(Severity::High)),
+            ("in code", "Write `[a](&#106;avascript:alert(1))` to see it.", Some(Severity::Medium)),
+            ("plain", "[a](javascript:alert(1))", Some(Severity::Medium)),
+            ("void", "<a href=\"javascript:void(0)\">a</a>", Some(Severity::Low)),
+            ("a page about java", "[a](java\nscripts of the island)", None),
+            ("an entity", "[a](&#106;ava.html)", None),
+            ("a folder", "[a](javascript/index.html)", None),
+            ("an ampersand", "[a](&x=1)", None),
+        ] {
+            assert_eq!(severity(text), expected, "{name}");
+        }
     }
 }
