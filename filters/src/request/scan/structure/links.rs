@@ -34,6 +34,9 @@ pub(super) fn check(text: &str, report: &mut Report<'_>, hidden: &mut Vec<Hidden
         let end = from + length;
         let image_at = image_before(bytes, at);
         target(page, at, from..end, image_at.is_some(), report);
+        if let Some(image_at) = image_at {
+            markup::keep(page, image_at..end, image_at + 2..at, Hiding::Attribute, report, hidden);
+        }
         resume = end.max(at + 2);
         let title = skip_space(bytes, end, 4);
         if let Some(&quote @ (b'"' | b'\'')) = bytes.get(title)

@@ -8,14 +8,20 @@ use std::ops::Range;
 use memchr::{memchr, memchr2, memmem, memrchr};
 
 use super::super::Severity;
-use super::page::{Page, contains, continues, has_words, skip_space};
+use super::page::{Page, continues, has_words, skip_space};
 use super::shape::{Report, Shape};
 use super::{HiddenText, Hiding, address, links, tags, turns};
+
+mod style;
+
+pub(super) use style::Sheets;
 
 /// The longest hidden text that is followed to its end; from there on it is read as any other.
 const LONGEST: usize = 4096;
 /// The shortest hidden text that could ask for something.
 const SHORTEST: usize = 12;
+/// The longest text of an element that is hidden by its name alone.
+const SHORT: usize = 512;
 /// The longest tag.
 const LONGEST_TAG: usize = 4096;
 
@@ -62,8 +68,15 @@ pub(super) fn element(
     hidden: &mut Vec<HiddenText>,
 ) -> usize {
     let bytes = page.bytes;
+    let name = &bytes[at + 1..name_end];
     if bytes.get(name_end) == Some(&b'>') {
         links::plain_tag(page, at, name_end, report);
+        if name.eq_ignore_ascii_case(b"style") {
+            page.sheets.read(bytes, name_end + 1);
+        }
+        if is_undrawn(name) {
+            hide(page, at, name, name_end + 1, report, hidden);
+        }
         return name_end + 1;
     }
     if name_end == at + 1
@@ -85,14 +98,43 @@ pub(super) fn element(
         return next;
     }
     let end = next + 1;
-    // Within a hidden element no other is looked for, so nesting cannot multiply the work.
-    if !facts.is_hidden || at < page.hidden_until[Hiding::Element as usize] {
-        return end;
+    if name.eq_ignore_ascii_case(b"style") {
+        page.sheets.read(bytes, end);
     }
-    let window = &bytes[end..(end + LONGEST).min(bytes.len())];
-    let text = end..end + find_end(window, &bytes[tag.name.clone()]).unwrap_or(window.len());
-    keep(page, at..text.end, text.clone(), Hiding::Element, report, hidden);
+    if facts.is_hidden || is_undrawn(name) {
+        hide(page, at, name, end, report, hidden);
+    }
     end
+}
+
+/// Elements that no browser with scripts draws.
+fn is_undrawn(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"noscript") || name.eq_ignore_ascii_case(b"template")
+}
+
+/// Hands out what the element `name`, opened at `at`, has from `from` on.
+fn hide(
+    page: &mut Page<'_>,
+    at: usize,
+    name: &[u8],
+    from: usize,
+    report: &mut Report<'_>,
+    hidden: &mut Vec<HiddenText>,
+) {
+    // Within a hidden element no other is looked for, so nesting cannot multiply the work.
+    if at < page.hidden_until[Hiding::Element as usize] {
+        return;
+    }
+    // Programs keep whole pages in templates, and those are drawn later.
+    let is_short = is_undrawn(name);
+    let most = if is_short { SHORT } else { LONGEST };
+    let window = &page.bytes[from..(from + most).min(page.bytes.len())];
+    let end = find_end(window, name);
+    if is_short && end.is_none() {
+        return;
+    }
+    let text = from..from + end.unwrap_or(window.len());
+    keep(page, at..text.end, text, Hiding::Element, report, hidden);
 }
 
 /// Looks at `[`: markdown's comments, and links whose text is a role; gives where to go on.
@@ -271,14 +313,27 @@ impl Facts {
         let bytes = page.bytes;
         let content = &bytes[value.clone()];
         match &bytes[name.clone()] {
-            b"style" | b"STYLE" => {
-                self.is_hidden |= hides(content) || is_white(content);
+            b"style" | b"STYLE" => self.is_hidden |= style::hides(content),
+            b"class" | b"CLASS" => {
+                self.is_hidden |= style::class_hides(content) || page.sheets.hide(bytes, content, b'.');
+            }
+            b"id" | b"ID" => self.is_hidden |= page.sheets.hide(bytes, content, b'#'),
+            b"color" | b"COLOR" if continues(bytes, tag.name.start, b"font") => {
+                self.is_hidden |= style::is_paper(content);
             }
             b"hidden" | b"HIDDEN" => self.is_hidden = true,
             b"aria-hidden" => self.is_hidden |= content == b"true",
-            b"alt" | b"title" | b"value" | b"aria-label" | b"placeholder" | b"content"
-            | b"aria-description" | b"data-prompt" | b"data-instructions" | b"summary" | b"ALT"
+            b"alt"
+            | b"title"
+            | b"value"
+            | b"aria-label"
+            | b"placeholder"
+            | b"content"
+            | b"aria-description"
+            | b"summary"
+            | b"ALT"
             | b"TITLE"
+            | [b'd', b'a', b't', b'a', b'-', ..]
                 if content.len() >= SHORTEST =>
             {
                 keep(page, at..value.end + 1, value, Hiding::Attribute, report, hidden);
@@ -291,71 +346,4 @@ impl Facts {
             _ => {}
         }
     }
-}
-
-/// Whether a style keeps its element from being drawn.
-fn hides(style: &[u8]) -> bool {
-    let mut hides = false;
-    for rule in style.split(|&byte| byte == b';') {
-        let Some(colon) = memchr(b':', rule) else { continue };
-        let (name, value) = (rule[..colon].trim_ascii(), rule[colon + 1..].trim_ascii());
-        hides |= match lower(name, &mut [0; 16]) {
-            b"display" => continues(value, 0, b"none"),
-            b"visibility" => continues(value, 0, b"hidden") || continues(value, 0, b"collapse"),
-            b"opacity" | b"fill-opacity" => number(value).is_some_and(|n| n < 0.06),
-            b"font-size" => number(value).is_some_and(|n| n == 0.0 || n <= 1.0 && contains(value, b"p")),
-            b"height" | b"width" | b"max-height" | b"max-width" => {
-                number(value).is_some_and(|n| n <= 1.0) && (continues(value, 1, b"px") || value.len() == 1)
-            }
-            b"left" | b"top" | b"right" | b"bottom" | b"text-indent" | b"margin-left" | b"margin-top" => {
-                number(value).is_some_and(|n| n <= -500.0)
-            }
-            b"clip" => contains(value, b"rect(0") || contains(value, b"rect(1px"),
-            b"clip-path" => {
-                contains(value, b"inset(50%")
-                    || contains(value, b"inset(100%")
-                    || contains(value, b"circle(0")
-            }
-            b"transform" => contains(value, b"scale(0)") || contains(value, b"-9999"),
-            b"color" => {
-                contains(value, b"transparent") || contains(value, b",0)") || contains(value, b", 0)")
-            }
-            _ => false,
-        };
-    }
-    hides
-}
-
-/// Whether a style writes white on white, or on a background it does not name.
-fn is_white(style: &[u8]) -> bool {
-    let mut letters = false;
-    let mut other_background = false;
-    for rule in style.split(|&byte| byte == b';') {
-        let Some(colon) = memchr(b':', rule) else { continue };
-        let (name, value) = (rule[..colon].trim_ascii(), rule[colon + 1..].trim_ascii());
-        let white =
-            [&b"#fff"[..], b"white", b"rgb(255,255,255", b"rgb(255, 255, 255", b"#fefefe", b"#fdfdfd"]
-                .iter()
-                .any(|white| continues(value, 0, white));
-        match lower(name, &mut [0; 16]) {
-            b"color" => letters |= white,
-            b"background" | b"background-color" => other_background |= !white,
-            _ => {}
-        }
-    }
-    letters && !other_background
-}
-
-/// The number that a value begins with.
-fn number(value: &[u8]) -> Option<f32> {
-    let length = value.iter().take_while(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.')).count();
-    std::str::from_utf8(&value[..length]).ok()?.parse().ok()
-}
-
-/// A style's name in lower case; nothing if it is longer than any that is known.
-fn lower<'r>(name: &[u8], room: &'r mut [u8; 16]) -> &'r [u8] {
-    let Some(part) = room.get_mut(..name.len()) else { return &[] };
-    part.copy_from_slice(name);
-    part.make_ascii_lowercase();
-    part
 }

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr2, memmem, memrchr, memrchr2};
 
+use super::markup::Sheets;
+
 /// How far a line is looked at from a place in it.
 const LINE_REACH: usize = 160;
 
@@ -25,6 +27,8 @@ pub(super) struct Page<'a> {
     pub(super) quote_end: [Ahead; 2],
     /// The next `">` and the next `'>`.
     pub(super) tag_end: [Ahead; 2],
+    /// What the style sheets of the text hide.
+    pub(super) sheets: Sheets,
     fence_open: bool,
     next_fence: Option<usize>,
     /// Up to where fences have been counted; later questions are about later places.
@@ -44,6 +48,7 @@ impl<'a> Page<'a> {
             comment_end: Ahead::default(),
             quote_end: [Ahead::default(); 2],
             tag_end: [Ahead::default(); 2],
+            sheets: Sheets::default(),
             fence_open: false,
             next_fence: None,
             fences_from: 0,
