@@ -3,7 +3,7 @@
 //! 1. it names the model and gives an order;
 //! 2. its first sentence presupposes an answer: an order about "your reply", where nobody had asked yet;
 //! 3. it orders code that follows to be run or built in;
-//! 4. it is one short task such as people give a model, and nothing else.
+//! 4. it is up to three short sentences with an order such as people give a model, and nothing else ([`order`]).
 //!
 //! Longer tasks in many sentences are not taken: hidden prompts of that kind are found in harmless pages (drafts,
 //! exercises, forms), and the learned layer reads them anyway.
@@ -11,23 +11,31 @@
 use memchr::{memchr2_iter, memmem};
 
 use super::super::Severity;
+use super::Hiding;
 use super::page::{contains, has_words};
+
+mod lexicon;
+mod order;
 
 /// How far a hidden text is read.
 const REACH: usize = 1024;
 /// The longest first sentence.
 const SENTENCE: usize = 240;
-/// The longest task that is one sentence.
-const TASK: usize = 160;
+/// Whether `text` may be what a template says under a heading about what to write there.
+pub(super) fn fills_template(text: &str) -> bool {
+    order::fills_template(text) && !order::calls_model(text) && !orders_model(text.as_bytes())
+}
 
-/// How surely `text` speaks to a model; `None` if it does not seem to.
-pub(super) fn to_model(text: &str) -> Option<Severity> {
+/// How surely `text`, hidden by `hiding`, speaks to a model; `None` if it does not seem to.
+pub(super) fn to_model(text: &str, hiding: Hiding) -> Option<Severity> {
+    let text = order::unwrapped(text);
     let text = &text[..text.floor_char_boundary(REACH)];
     let first = first_sentence(text);
-    if names_model(text.as_bytes())
+    if orders_model(text.as_bytes())
         || presupposes_answer(first)
         || orders_code(text, first)
-        || is_task(text, first)
+        || order::calls_model(text)
+        || order::is_task(text, hiding)
     {
         return Some(Severity::High);
     }
@@ -48,27 +56,58 @@ fn first_sentence(text: &str) -> &[u8] {
 }
 
 /// Who is spoken to.
-const MODELS: [&[u8]; 20] = [
+const MODELS: [&[u8]; 51] = [
     b"ai assistant",
+    b"ai assistants",
     b"ai agent",
+    b"ai agents",
     b"ai model",
+    b"ai models",
     b"ai reviewer",
+    b"ai reviewers",
+    b"reviewer model",
+    b"reviewer models",
     b"ai system",
+    b"ai systems",
     b"ai tool",
+    b"ai tools",
     b"ai bot",
+    b"ai bots",
+    b"ai crawler",
+    b"ai crawlers",
     b"language model",
+    b"language models",
     b"llm",
     b"llms",
     b"chatgpt",
     b"chatbot",
+    b"chatbots",
     b"an ai",
     b"note to ai",
     b"attention ai",
     b"for ai",
+    b"to ai",
     b"dear assistant",
     b"coding agent",
+    b"coding agents",
     b"coding assistant",
     b"automated assistant",
+    b"automated assistants",
+    b"ki-assistent",
+    b"ki-assistenten",
+    b"ki-modell",
+    b"ki-modelle",
+    b"ki-system",
+    b"sprachmodell",
+    b"assistant ia",
+    b"assistants ia",
+    b"modelo de lenguaje",
+    b"asistente de ia",
+    b"asistentes de ia",
+    b"modelo de linguagem",
+    b"assistente de ia",
+    b"modello linguistico",
+    b"assistente ia",
 ];
 /// What makes a sentence an order.
 const ORDERS: [&[u8]; 16] = [
@@ -90,9 +129,12 @@ const ORDERS: [&[u8]; 16] = [
     b"you are to",
 ];
 
+fn orders_model(text: &[u8]) -> bool {
+    names_model(text) && ORDERS.iter().any(|order| contains_word(text, order))
+}
+
 fn names_model(text: &[u8]) -> bool {
     MODELS.iter().any(|name| contains_word(text, name))
-        && ORDERS.iter().any(|order| contains_word(text, order))
 }
 
 /// What a model gives. Compared as beginnings of words.
@@ -128,7 +170,11 @@ fn presupposes_answer(sentence: &[u8]) -> bool {
         let next = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).take(3);
         next.into_iter().any(|word| ANSWERS.iter().any(|answer| starts_with(word, answer)))
     });
-    has_answer && !FORMS.iter().any(|word| contains_word(sentence, word))
+    has_answer && !points_at_form(sentence)
+}
+
+fn points_at_form(sentence: &[u8]) -> bool {
+    FORMS.iter().any(|word| contains_word(sentence, word)) && !contains(sentence, b"from here on")
 }
 
 /// An order to take up code that follows.
@@ -140,63 +186,6 @@ fn orders_code(text: &str, sentence: &[u8]) -> bool {
         .iter()
         .any(|word| contains_word(sentence, word));
     is_order && names_code && points_on && memmem::find(&text.as_bytes()[sentence.len()..], b"```").is_some()
-}
-
-/// First words of the tasks that people give to models and makers of pages do not write down.
-const TASKS: [&[u8]; 20] = [
-    b"describe",
-    b"explain",
-    b"summarize",
-    b"summarise",
-    b"translate",
-    b"analyze",
-    b"analyse",
-    b"compose",
-    b"draft",
-    b"determine",
-    b"classify",
-    b"paraphrase",
-    b"rewrite",
-    b"provide",
-    b"identify",
-    b"tell",
-    b"give",
-    b"convert",
-    b"suggest",
-    b"recommend",
-];
-
-/// First words that pages use as well ("Create an account."), and the works that only a task has after them.
-const MAKES: [&[u8]; 4] = [b"write", b"create", b"generate", b"produce"];
-const WORKS: [&[u8]; 14] = [
-    b"story",
-    b"poem",
-    b"essay",
-    b"letter",
-    b"song",
-    b"email",
-    b"article",
-    b"paragraph",
-    b"haiku",
-    b"joke",
-    b"speech",
-    b"summary",
-    b"script",
-    b"report",
-];
-
-/// One short task and nothing else, ended like a sentence.
-fn is_task(text: &str, sentence: &[u8]) -> bool {
-    let is_alone = text.len() <= sentence.len() + 2 && text.len() <= TASK && text.ends_with(['.', '\'', '"']);
-    let word = first_word(sentence);
-    let is_task = TASKS.iter().any(|task| word.eq_ignore_ascii_case(task))
-        || MAKES.iter().any(|make| word.eq_ignore_ascii_case(make))
-            && WORKS.iter().any(|work| contains_word(sentence, work));
-    is_alone
-        && has_words(sentence, 4)
-        && is_task
-        && !contains_word(sentence, b"your")
-        && !FORMS.iter().any(|form| contains_word(sentence, form))
 }
 
 /// "Your answer" in other languages. Forms say it too, and what else a form says is not listed here.
@@ -255,3 +244,6 @@ fn is_word_at(bytes: &[u8], at: usize, word: &[u8]) -> bool {
         && (at == 0 || !bytes[at - 1].is_ascii_alphanumeric())
         && !bytes.get(at + word.len()).is_some_and(u8::is_ascii_alphanumeric)
 }
+
+#[cfg(test)]
+mod tests;

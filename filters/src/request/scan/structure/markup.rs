@@ -149,12 +149,20 @@ pub(super) fn bracket(
     let Some(length) = memchr(b']', window) else { return at + 1 };
     let behind = at + 1 + length + 1;
     match bytes.get(behind) {
-        Some(b':') if page.begins_line(at) => markdown_comment(page, at, behind + 1, report, hidden),
+        Some(b':') if page.begins_line(at) || is_comment(bytes, behind + 1) => {
+            markdown_comment(page, at, behind + 1, report, hidden)
+        }
         _ => {
             turns::bracket(page, at, &window[..length], behind, report);
             at + 1
         }
     }
+}
+
+/// Whether a definition that does not begin its line has no target, as only comments have none.
+fn is_comment(bytes: &[u8], from: usize) -> bool {
+    let target = skip_space(bytes, from, 4);
+    continues(bytes, target, b"# ") || continues(bytes, target, b"<> ")
 }
 
 /// `[//]: # (text)`, `[x]: <> "text"` and other definitions of links with a title.
@@ -208,14 +216,20 @@ pub(super) fn keep(
         return;
     }
     *until = cut.end;
-    if let Some(severity) = address::to_model(trimmed) {
+    if let Some(severity) = address::to_model(trimmed, hiding) {
         // Where the markup itself is shown as an example, its content may be one too.
         let is_example = page.is_fenced(span.start) || page.is_quoted(&(span.start..span.start + 1));
-        report.add(
-            Shape::HiddenRequest,
-            if is_example { severity.min(Severity::Medium) } else { severity },
-            span.clone(),
-        );
+        let severity = if is_example {
+            severity.min(Severity::Medium)
+        } else if hiding == Hiding::Comment
+            && page.is_under_heading(span.start)
+            && address::fills_template(trimmed)
+        {
+            Severity::Low
+        } else {
+            severity
+        };
+        report.add(Shape::HiddenRequest, severity, span.clone());
     }
     let end = page.text.ceil_char_boundary(span.end);
     hidden.push(HiddenText { span: span.start..end, text: cut, hiding });

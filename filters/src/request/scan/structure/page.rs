@@ -116,6 +116,19 @@ impl<'a> Page<'a> {
             })
     }
 
+    /// Whether the last line before `at` that is not empty is a heading of markdown or ends with a colon, and `at`
+    /// begins its own line or what follows the colon.
+    pub(super) fn is_under_heading(&self, at: usize) -> bool {
+        let before = &self.bytes[at.saturating_sub(LINE_REACH)..at];
+        let before = before.trim_ascii_end();
+        let line = &before[memrchr(b'\n', before).map_or(0, |hit| hit + 1)..];
+        line.starts_with(b"#") && !line.ends_with(b">") && self.begins_line(at)
+            || before.ends_with(b":")
+            || before.ends_with(b":**")
+            // One such comment after the other.
+            || before.ends_with(b"-->") && line.starts_with(b"<!--") && self.begins_line(at)
+    }
+
     /// Whether nothing but white space stands between `at` and the beginning of its line.
     pub(super) fn begins_line(&self, at: usize) -> bool {
         let low = at.saturating_sub(LINE_REACH);

@@ -1,0 +1,554 @@
+//! Short hidden sentences: an order to whoever answers, or a note to whoever makes the page or looks at it? Told by
+//! the sentence's verb and by what else is in it ([`lexicon`]), and in Chinese, Japanese and Korean by its parts.
+
+use super::super::Hiding;
+use super::lexicon::{
+    self, ABOUT, ASKS, CLAUSE, DOES, FILLS, HOW, Kinds, LEAD, MAKES, MODEL, NOTE, OF, READER, READS, SIE,
+    TALKS, TO,
+};
+use super::names_model;
+
+/// The longest order.
+const LONGEST: usize = 400;
+/// The most sentences.
+const SENTENCES: usize = 3;
+/// The longest word that is known.
+const WORD: usize = 32;
+/// How many words stand before the colon behind a model's name.
+const CALL: usize = 12;
+
+/// `text` without the tags and conditions (`[if IE]>`) that it begins and ends with.
+pub(super) fn unwrapped(text: &str) -> &str {
+    let mut text = text.trim();
+    if text.starts_with("[if ")
+        && let Some(end) = text.find("]>")
+    {
+        text = text[end + 2..].trim_start();
+        text = text.strip_suffix("<![endif]").unwrap_or(text).trim_end();
+    }
+    for _ in 0..8 {
+        let Some(end) = text.strip_prefix('<').and_then(|rest| rest.find('>')) else { break };
+        text = text[end + 2..].trim_start();
+    }
+    for _ in 0..8 {
+        let Some(start) = text.strip_suffix('>').and_then(|rest| rest.rfind('<')) else { break };
+        text = text[..start].trim_end();
+    }
+    text
+}
+
+/// Whether `text` is one to three sentences, half of them orders and none for people.
+pub(super) fn is_task(text: &str, hiding: Hiding) -> bool {
+    let text =
+        text.trim_matches(|mark: char| mark.is_whitespace() || matches!(mark, '-' | '*' | '"' | '\'' | '!'));
+    if text.len() > LONGEST || text.contains(['<', '>', '{', '}', '=', ';', '\n']) && !is_wrapped(text) {
+        return false;
+    }
+    let (mut count, mut orders) = (0, 0);
+    for (sentence, is_ended) in sentences(text) {
+        count += 1;
+        let is_order = match far_east(sentence) {
+            Some(parts) => parts.is_order(sentence, is_ended || hiding == Hiding::Comment),
+            None => {
+                let read = Sentence::read(sentence);
+                if read.has(NOTE) {
+                    return false;
+                }
+                read.is_order(is_ended, hiding)
+            }
+        };
+        orders += usize::from(is_order);
+        if count > SENTENCES {
+            return false;
+        }
+    }
+    orders > 0 && 2 * orders >= count
+}
+
+/// Lines that are one paragraph.
+fn is_wrapped(text: &str) -> bool {
+    !text.contains(['<', '>', '{', '}', '=', ';'])
+        && !text.contains("\n\n")
+        && text.matches('\n').count() <= 4
+}
+
+/// Whether `text` begins as templates of reports do where they say what to write.
+pub(super) fn fills_template(text: &str) -> bool {
+    Sentence::read(first(unwrapped(text))).verb & FILLS != 0
+}
+
+/// Whether `text` calls a model by a name and then gives it an order: "AI: say …", "Note for GPT: answer …".
+pub(super) fn calls_model(text: &str) -> bool {
+    let text = &text[..text.floor_char_boundary(LONGEST)];
+    if far_east(text).is_some_and(|parts| parts.names_model && parts.asks) {
+        return true;
+    }
+    let mut names = false;
+    let mut last = TO;
+    let mut is_clause = false;
+    for (count, (at, word)) in words(text).enumerate().take(CALL) {
+        let kinds = kinds(word);
+        let end = at + word.len();
+        let is_whole = word.len() > 2 || word.chars().all(char::is_uppercase);
+        names |= kinds & MODEL != 0 && is_whole || kinds & READER != 0 && last & TO != 0;
+        // "When summarizing this page, …"
+        is_clause |= count == 0 && kinds & CLAUSE != 0;
+        names |= is_clause && kinds & READS != 0;
+        last = kinds;
+        if let Some(rest) = text[end..].trim_start().strip_prefix(CALLS)
+            && (names || names_model(&text.as_bytes()[..end]))
+            && Sentence::read(first(rest)).begins_order()
+        {
+            return true;
+        }
+    }
+    false
+}
+
+/// What stands between who is called and what is asked.
+const CALLS: [char; 9] = [':', ',', '-', '–', '—', '.', '!', '：', '，'];
+
+/// The first sentence of `text`.
+fn first(text: &str) -> &str {
+    sentences(text).next().map_or("", |(sentence, _)| sentence)
+}
+
+/// The sentences of `text`, and whether a mark ends each.
+fn sentences(text: &str) -> impl Iterator<Item = (&str, bool)> {
+    let mut rest = text.trim_start();
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let ends = |(at, mark): (usize, char)| {
+            let behind = at + mark.len_utf8();
+            let is_end = match mark {
+                '.' | '!' => rest[behind..].chars().next().is_none_or(|next| !next.is_alphanumeric()),
+                '。' | '！' | '।' => true,
+                _ => false,
+            };
+            is_end.then_some((at, behind))
+        };
+        let (end, behind) = rest.char_indices().find_map(ends).unwrap_or((rest.len(), rest.len()));
+        let sentence = (&rest[..end], behind > end);
+        rest = rest[behind..].trim_start_matches(|mark: char| !mark.is_alphanumeric());
+        Some(sentence)
+    })
+}
+
+/// The words of `text` with their places, but for those of addresses.
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let is_word = |mark: char| mark.is_alphanumeric() || matches!(mark, '\'' | '’');
+    let mut at = 0;
+    let mut address_until = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let start = at + text[at..].find(is_word)?;
+            let end = text[start..].find(|mark| !is_word(mark)).map_or(text.len(), |hit| start + hit);
+            at = end;
+            if start >= address_until && text[end..].starts_with(['@', '.', ':', '/']) {
+                let token = &text[start..];
+                let token = &token[..token.find(char::is_whitespace).unwrap_or(token.len())];
+                if is_address(token) {
+                    address_until = start + token.len();
+                }
+            }
+            if start >= address_until {
+                return Some((start, &text[start..end]));
+            }
+        }
+    })
+}
+
+fn is_address(text: &str) -> bool {
+    text.contains("://") || text.contains('@') || text.contains("www.")
+}
+
+/// What a word may be, whatever its case. "l'IA" is looked up behind its apostrophe.
+fn kinds(word: &str) -> Kinds {
+    let mut room = [0; WORD];
+    let mut length = 0;
+    for mark in word.chars().flat_map(char::to_lowercase) {
+        let Some(place) = room.get_mut(length..length + mark.len_utf8()) else { return 0 };
+        length += mark.encode_utf8(place).len();
+    }
+    let Ok(lower) = std::str::from_utf8(&room[..length]) else { return 0 };
+    let found = lexicon::kinds(lower);
+    match lower.rsplit_once(['\'', '’']) {
+        Some((_, last)) if found == 0 => lexicon::kinds(last),
+        _ => found,
+    }
+}
+
+/// What the words of a sentence come to.
+#[derive(Default)]
+struct Sentence {
+    count: usize,
+    /// All kinds of words in it.
+    kinds: Kinds,
+    /// The kinds of the verb that it begins with, and of the word behind.
+    verb: Kinds,
+    behind: Kinds,
+    is_sie: bool,
+    has_clause: bool,
+    is_question: bool,
+    has_address: bool,
+}
+
+impl Sentence {
+    fn read(text: &str) -> Self {
+        let mut found = Self { is_question: text.ends_with('?'), ..Self::default() };
+        // "Write to a@b.c", "link to https://…": somewhere to send things.
+        found.has_address = is_address(text);
+        let is_from_here_on = text.contains("from here on");
+        let mut verb_at = None;
+        let mut waits = false;
+        let mut end = 0;
+        for (at, word) in words(text) {
+            let kinds = kinds(word);
+            let is_here = is_from_here_on && word == "here";
+            let position = found.count;
+            found.count += 1;
+            let before = found.kinds;
+            found.kinds |= if is_here { 0 } else { kinds };
+            match verb_at {
+                Some(verb) if position == verb + 1 => {
+                    found.behind = kinds;
+                    found.is_sie = word == "Sie";
+                }
+                Some(_) => {}
+                None if waits => {
+                    if text[end..at].contains([',', '，']) {
+                        waits = false;
+                        // "Output" and "answer" are not what is asked about when they ask.
+                        (found.verb, found.kinds) = (kinds, before | kinds & !ABOUT);
+                        verb_at = (kinds & LEAD == 0 || kinds & (ASKS | DOES) != 0).then_some(position);
+                    }
+                }
+                None if kinds & CLAUSE != 0 && kinds & (ASKS | DOES) == 0 => {
+                    waits = true;
+                    found.has_clause = true;
+                }
+                None if kinds & LEAD != 0 && kinds & (ASKS | DOES) == 0 => {}
+                None => {
+                    (found.verb, found.kinds) = (kinds, before | kinds & !ABOUT);
+                    verb_at = Some(position);
+                }
+            }
+            end = at + word.len();
+        }
+        found
+    }
+
+    fn has(&self, kinds: Kinds) -> bool {
+        self.kinds & kinds != 0
+    }
+
+    /// Whether it begins with an order of any kind.
+    fn begins_order(&self) -> bool {
+        self.count >= 2 && (self.verb & (ASKS | TALKS | DOES) != 0 || self.verb & SIE != 0 && self.is_sie)
+    }
+
+    fn is_order(&self, is_ended: bool, hiding: Hiding) -> bool {
+        if self.count < 3 || self.is_question {
+            return false;
+        }
+        let about = self.has(ABOUT) || self.has_address;
+        let asks = self.verb & ASKS != 0 || self.verb & SIE != 0 && self.is_sie;
+        let talks = self.verb & TALKS != 0 && self.behind & HOW != 0;
+        let does = self.verb & (DOES | TALKS) != 0 && about && self.behind & OF == 0;
+        let needs_about = self.has_clause || hiding == Hiding::Attribute && self.verb & MAKES != 0;
+        let is_strong = (asks || talks) && (about || !needs_about);
+        // Labels of pages are orders to visitors, but rarely sentences.
+        let is_sentence = is_ended
+            || hiding != Hiding::Attribute && talks && self.count >= 4
+            || hiding == Hiding::Comment && asks && about && self.count >= 5;
+        is_sentence && (is_strong || does)
+    }
+}
+
+/// The parts of a Chinese, Japanese or Korean sentence that count.
+#[derive(Default)]
+struct Parts {
+    names_model: bool,
+    asks: bool,
+    is_note: bool,
+}
+
+/// The parts of `text`; `None` if it is not in such a script.
+fn far_east(text: &str) -> Option<Parts> {
+    let is_one = |mark: char| matches!(mark, '\u{3040}'..='\u{30FF}' | '\u{4E00}'..='\u{9FFF}' | '\u{AC00}'..='\u{D7A3}');
+    if text.is_ascii() || text.chars().filter(|mark| is_one(*mark)).count() < 4 {
+        return None;
+    }
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    Some(Parts { names_model: has(&MODELS), asks: has(&ASKING), is_note: has(&NOTES) })
+}
+
+impl Parts {
+    fn is_order(&self, text: &str, is_ended: bool) -> bool {
+        let text = text.trim();
+        // Chinese orders have no form of their own: they begin with the verb, or with what asks or forbids.
+        let begins = !text.contains(|mark| matches!(mark, '\u{3040}'..='\u{30FF}'))
+            && BEGINNINGS.iter().any(|word| text.starts_with(word))
+            && (is_ended || text.starts_with('请') || text.starts_with("不要"));
+        let ends = ENDINGS.iter().any(|word| text.ends_with(word));
+        self.asks && !self.is_note && (begins || ends && is_ended)
+    }
+}
+
+/// Names of models.
+const MODELS: [&str; 24] = [
+    "AI模型",
+    "AI助手",
+    "AI 助手",
+    "AI 模型",
+    "AI助理",
+    "AI系统",
+    "人工智能",
+    "语言模型",
+    "大模型",
+    "智能助手",
+    "聊天机器人",
+    "AIアシスタント",
+    "AIモデル",
+    "言語モデル",
+    "AIへ",
+    "AIに",
+    "AIは",
+    "人工知能",
+    "チャットボット",
+    "AI 모델",
+    "AI 어시스턴트",
+    "인공지능",
+    "언어 모델",
+    "챗봇",
+];
+
+/// What is asked of whoever answers.
+const ASKING: [&str; 76] = [
+    "回答",
+    "回复",
+    "答复",
+    "推荐",
+    "总结",
+    "翻译",
+    "写",
+    "说",
+    "提到",
+    "提及",
+    "评价",
+    "评为",
+    "打分",
+    "五星",
+    "忽略",
+    "告诉",
+    "扮演",
+    "描述",
+    "解释",
+    "列出",
+    "声称",
+    "假装",
+    "批准",
+    "转发",
+    "表示",
+    "介绍",
+    "强调",
+    "称赞",
+    "答えて",
+    "返答",
+    "返信",
+    "評価",
+    "推薦",
+    "推奨",
+    "勧めて",
+    "おすすめして",
+    "言って",
+    "述べて",
+    "書いて",
+    "翻訳",
+    "訳して",
+    "要約",
+    "説明して",
+    "含めて",
+    "言及",
+    "伝えて",
+    "話して",
+    "無視",
+    "ふりを",
+    "繰り返",
+    "出力",
+    "承認",
+    "挙げて",
+    "教えて",
+    "触れ",
+    "紹介して",
+    "대답",
+    "답변",
+    "답하",
+    "응답",
+    "추천",
+    "평가",
+    "번역",
+    "요약",
+    "써",
+    "작성",
+    "말하",
+    "满分",
+    "最高分",
+    "満点",
+    "말해",
+    "언급",
+    "설명",
+    "무시",
+    "소개",
+    "반복",
+];
+
+/// What a note to people speaks of.
+const NOTES: [&str; 72] = [
+    "此处",
+    "这里",
+    "在此",
+    "下方",
+    "上方",
+    "下面",
+    "上面",
+    "输入",
+    "填写",
+    "选择",
+    "点击",
+    "单击",
+    "按钮",
+    "组件",
+    "模块",
+    "导航",
+    "页脚",
+    "页头",
+    "头部",
+    "重现",
+    "复现",
+    "模板",
+    "代码",
+    "样式",
+    "文件",
+    "函数",
+    "变量",
+    "菜单",
+    "列表",
+    "表单",
+    "字段",
+    "参数",
+    "接口",
+    "配置",
+    "登录",
+    "注册",
+    "版本",
+    "注释",
+    "修改",
+    "联系",
+    "图片",
+    "ここ",
+    "下記",
+    "以下",
+    "上記",
+    "入力",
+    "選択",
+    "クリック",
+    "ボタン",
+    "フォーム",
+    "テンプレート",
+    "ファイル",
+    "コード",
+    "ナビ",
+    "ヘッダー",
+    "フッター",
+    "メニュー",
+    "変更",
+    "設定",
+    "問い合わせ",
+    "ログイン",
+    "記入",
+    "項目",
+    "ご",
+    "여기",
+    "아래",
+    "입력",
+    "선택",
+    "클릭",
+    "버튼",
+    "파일",
+    "코드",
+];
+
+/// What a Chinese order begins with.
+const BEGINNINGS: [&str; 40] = [
+    "请",
+    "务必",
+    "必须",
+    "不要",
+    "不得",
+    "切勿",
+    "只",
+    "仅",
+    "永远",
+    "始终",
+    "总是",
+    "从现在",
+    "你必须",
+    "你应该",
+    "在回答",
+    "在你的",
+    "把",
+    "将",
+    "给",
+    "对",
+    "回答",
+    "回复",
+    "推荐",
+    "总结",
+    "翻译",
+    "写",
+    "说",
+    "提到",
+    "评价",
+    "忽略",
+    "告诉",
+    "扮演",
+    "描述",
+    "解释",
+    "列出",
+    "声称",
+    "假装",
+    "用",
+    "批准",
+    "以",
+];
+
+/// What a Japanese or Korean order ends with.
+const ENDINGS: [&str; 24] = [
+    "ください",
+    "下さい",
+    "なさい",
+    "せよ",
+    "しろ",
+    "すること",
+    "ないこと",
+    "してね",
+    "くれ",
+    "하세요",
+    "하십시오",
+    "해줘",
+    "해 줘",
+    "해라",
+    "하라",
+    "주세요",
+    "줘",
+    "써라",
+    "마세요",
+    "마라",
+    "말 것",
+    "할 것",
+    "대답해",
+    "말해",
+];
