@@ -137,6 +137,11 @@ fn names_model(text: &[u8]) -> bool {
     MODELS.iter().any(|name| contains_word(text, name))
 }
 
+/// Where the first name of a model ends.
+fn name_end(text: &[u8]) -> Option<usize> {
+    MODELS.iter().filter_map(|name| words_behind(text, name).next()).map(|rest| text.len() - rest.len()).min()
+}
+
 /// What a model gives. Compared as beginnings of words.
 const ANSWERS: [&[u8]; 11] = [
     b"response",

@@ -8,7 +8,7 @@ use std::ops::Range;
 use memchr::{memchr, memchr2, memmem, memrchr};
 
 use super::super::Severity;
-use super::page::{Page, continues, has_words, skip_space};
+use super::page::{Page, contains, continues, has_words, skip_space};
 use super::shape::{Report, Shape};
 use super::{HiddenText, Hiding, address, links, tags, turns};
 
@@ -101,15 +101,39 @@ pub(super) fn element(
     if name.eq_ignore_ascii_case(b"style") {
         page.sheets.read(bytes, end);
     }
-    if facts.is_hidden || is_undrawn(name) {
+    if facts.is_data {
+        data(page, at, end, report, hidden);
+    } else if facts.is_hidden || is_undrawn(name) {
         hide(page, at, name, end, report, hidden);
     }
     end
 }
 
+/// Hands out the strings of JSON that stands in a script from `from` on: what machines read and nobody sees.
+fn data(page: &mut Page<'_>, at: usize, from: usize, report: &mut Report<'_>, hidden: &mut Vec<HiddenText>) {
+    if from < page.data_until {
+        return;
+    }
+    let bytes = page.bytes;
+    let window = &bytes[from..(from + LONGEST).min(bytes.len())];
+    let end = from + memmem::find(window, b"</").unwrap_or(window.len());
+    page.data_until = end;
+    let mut at = at;
+    let mut next = from;
+    while let Some(open) = memchr(b'"', &bytes[next..end]) {
+        let open = next + open + 1;
+        let Some(length) = memchr(b'"', &bytes[open..end]) else { return };
+        if length >= SHORTEST {
+            keep(page, at..open + length, open..open + length, Hiding::Attribute, report, hidden);
+            at = open + length;
+        }
+        next = open + length + 1;
+    }
+}
+
 /// Elements that no browser with scripts draws.
 fn is_undrawn(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b"noscript") || name.eq_ignore_ascii_case(b"template")
+    [&b"noscript"[..], b"template", b"desc"].iter().any(|undrawn| name.eq_ignore_ascii_case(undrawn))
 }
 
 /// Hands out what the element `name`, opened at `at`, has from `from` on.
@@ -310,6 +334,8 @@ impl Tag<'_> {
 #[derive(Default)]
 struct Facts {
     is_hidden: bool,
+    /// A script that is none.
+    is_data: bool,
 }
 
 impl Facts {
@@ -335,6 +361,10 @@ impl Facts {
             b"color" | b"COLOR" if continues(bytes, tag.name.start, b"font") => {
                 self.is_hidden |= style::is_paper(content);
             }
+            b"type" if continues(bytes, tag.name.start, b"script") => {
+                self.is_data = contains(content, b"json");
+                self.is_hidden |= content == b"text/plain";
+            }
             b"hidden" | b"HIDDEN" => self.is_hidden = true,
             b"aria-hidden" => self.is_hidden |= content == b"true",
             b"alt"
@@ -345,6 +375,7 @@ impl Facts {
             | b"content"
             | b"aria-description"
             | b"summary"
+            | b"srcdoc"
             | b"ALT"
             | b"TITLE"
             | [b'd', b'a', b't', b'a', b'-', ..]
@@ -361,3 +392,6 @@ impl Facts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

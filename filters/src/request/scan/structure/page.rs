@@ -27,6 +27,8 @@ pub(super) struct Page<'a> {
     pub(super) quote_end: [Ahead; 2],
     /// The next `">` and the next `'>`.
     pub(super) tag_end: [Ahead; 2],
+    /// Up to where data in scripts has been handed out.
+    pub(super) data_until: usize,
     /// What the style sheets of the text hide.
     pub(super) sheets: Sheets,
     fence_open: bool,
@@ -48,6 +50,7 @@ impl<'a> Page<'a> {
             comment_end: Ahead::default(),
             quote_end: [Ahead::default(); 2],
             tag_end: [Ahead::default(); 2],
+            data_until: 0,
             sheets: Sheets::default(),
             fence_open: false,
             next_fence: None,

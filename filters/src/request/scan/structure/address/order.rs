@@ -6,7 +6,7 @@ use super::lexicon::{
     self, ABOUT, ASKS, CLAUSE, DOES, FILLS, HOW, Kinds, LEAD, MAKES, MODEL, NOTE, OF, READER, READS, SIE,
     TALKS, TO,
 };
-use super::names_model;
+use super::name_end;
 
 /// The longest order.
 const LONGEST: usize = 400;
@@ -86,6 +86,7 @@ pub(super) fn calls_model(text: &str) -> bool {
     let mut names = false;
     let mut last = TO;
     let mut is_clause = false;
+    let mut spelled = None;
     for (count, (at, word)) in words(text).enumerate().take(CALL) {
         let kinds = kinds(word);
         let end = at + word.len();
@@ -96,7 +97,8 @@ pub(super) fn calls_model(text: &str) -> bool {
         names |= is_clause && kinds & READS != 0;
         last = kinds;
         if let Some(rest) = text[end..].trim_start().strip_prefix(CALLS)
-            && (names || names_model(&text.as_bytes()[..end]))
+            && (names
+                || *spelled.get_or_insert_with(|| name_end(text.as_bytes()).unwrap_or(usize::MAX)) <= end)
             && Sentence::read(first(rest)).begins_order()
         {
             return true;
