@@ -55,59 +55,49 @@ fn first_sentence(text: &str) -> &[u8] {
     &bytes[..end]
 }
 
-/// Who is spoken to.
-const MODELS: [&[u8]; 51] = [
-    b"ai assistant",
-    b"ai assistants",
-    b"ai agent",
-    b"ai agents",
-    b"ai model",
-    b"ai models",
-    b"ai reviewer",
-    b"ai reviewers",
-    b"reviewer model",
-    b"reviewer models",
-    b"ai system",
-    b"ai systems",
-    b"ai tool",
-    b"ai tools",
-    b"ai bot",
-    b"ai bots",
-    b"ai crawler",
-    b"ai crawlers",
-    b"language model",
-    b"language models",
-    b"llm",
-    b"llms",
-    b"chatgpt",
-    b"chatbot",
-    b"chatbots",
-    b"an ai",
-    b"note to ai",
-    b"attention ai",
-    b"for ai",
-    b"to ai",
-    b"dear assistant",
-    b"coding agent",
-    b"coding agents",
-    b"coding assistant",
-    b"automated assistant",
-    b"automated assistants",
-    b"ki-assistent",
-    b"ki-assistenten",
-    b"ki-modell",
-    b"ki-modelle",
-    b"ki-system",
-    b"sprachmodell",
-    b"assistant ia",
-    b"assistants ia",
-    b"modelo de lenguaje",
-    b"asistente de ia",
-    b"asistentes de ia",
-    b"modelo de linguagem",
-    b"assistente de ia",
-    b"modello linguistico",
-    b"assistente ia",
+/// Who is spoken to, by first letter.
+const MODELS: [(u8, &[&str]); 11] = [
+    (
+        b'a',
+        &[
+            "ai assistant",
+            "ai assistants",
+            "ai agent",
+            "ai agents",
+            "ai model",
+            "ai models",
+            "ai reviewer",
+            "ai reviewers",
+            "ai system",
+            "ai systems",
+            "ai tool",
+            "ai tools",
+            "ai bot",
+            "ai bots",
+            "ai crawler",
+            "ai crawlers",
+            "an ai",
+            "attention ai",
+            "automated assistant",
+            "automated assistants",
+            "assistant ia",
+            "assistants ia",
+            "asistente de ia",
+            "asistentes de ia",
+            "assistente de ia",
+            "assistente ia",
+        ],
+    ),
+    (b'c', &["chatgpt", "chatbot", "chatbots", "coding agent", "coding agents", "coding assistant"]),
+    (b'd', &["dear assistant"]),
+    (b'f', &["for ai"]),
+    (b'k', &["ki-assistent", "ki-assistenten", "ki-modell", "ki-modelle", "ki-system"]),
+    (b'l', &["language model", "language models", "llm", "llms"]),
+    (b'm', &["modelo de lenguaje", "modelo de linguagem", "modello linguistico"]),
+    (b'n', &["note to ai"]),
+    (b'r', &["reviewer model", "reviewer models"]),
+    (b's', &["sprachmodell"]),
+    (b't', &["to ai"]),
 ];
 /// What makes a sentence an order.
 const ORDERS: [&[u8]; 16] = [
@@ -134,12 +124,24 @@ fn orders_model(text: &[u8]) -> bool {
 }
 
 fn names_model(text: &[u8]) -> bool {
-    MODELS.iter().any(|name| contains_word(text, name))
+    name_end(text).is_some()
 }
 
 /// Where the first name of a model ends.
 fn name_end(text: &[u8]) -> Option<usize> {
-    MODELS.iter().filter_map(|name| words_behind(text, name).next()).map(|rest| text.len() - rest.len()).min()
+    let mut is_start = true;
+    for (at, byte) in text.iter().enumerate() {
+        if is_start
+            && let Some((_, names)) = MODELS.iter().find(|(first, _)| *first == byte.to_ascii_lowercase())
+        {
+            let found = names.iter().find(|name| is_word_at(text, at, name.as_bytes()));
+            if let Some(name) = found {
+                return Some(at + name.len());
+            }
+        }
+        is_start = !byte.is_ascii_alphanumeric();
+    }
+    None
 }
 
 /// What a model gives. Compared as beginnings of words.

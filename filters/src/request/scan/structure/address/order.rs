@@ -44,18 +44,21 @@ pub(super) fn is_task(text: &str, hiding: Hiding) -> bool {
     if text.len() > LONGEST || text.contains(['<', '>', '{', '}', '=', ';', '\n']) && !is_wrapped(text) {
         return false;
     }
+    // Most of what pages hide does not begin with a verb that is known.
+    if !sentences(text).take(SENTENCES).any(|(sentence, _)| may_order(sentence)) {
+        return false;
+    }
     let (mut count, mut orders) = (0, 0);
     for (sentence, is_ended) in sentences(text) {
         count += 1;
-        let is_order = match far_east(sentence) {
-            Some(parts) => parts.is_order(sentence, is_ended || hiding == Hiding::Comment),
-            None => {
-                let read = Sentence::read(sentence);
-                if read.has(NOTE) {
-                    return false;
-                }
-                read.is_order(is_ended, hiding)
+        let is_order = if is_far_east(sentence) {
+            is_far_east_order(sentence, is_ended || hiding == Hiding::Comment)
+        } else {
+            let read = Sentence::read(sentence);
+            if read.has(NOTE) {
+                return false;
             }
+            read.is_order(is_ended, hiding)
         };
         orders += usize::from(is_order);
         if count > SENTENCES {
@@ -63,6 +66,18 @@ pub(super) fn is_task(text: &str, hiding: Hiding) -> bool {
         }
     }
     orders > 0 && 2 * orders >= count
+}
+
+/// A first look at a sentence.
+fn may_order(sentence: &str) -> bool {
+    const BEFORE: Kinds = LEAD | CLAUSE;
+    const VERBS: Kinds = ASKS | DOES | TALKS | SIE;
+    let known =
+        words(sentence).map(|(_, word)| kinds(word)).find(|kinds| kinds & BEFORE == 0 || kinds & VERBS != 0);
+    match words(sentence).next().map(|(_, word)| kinds(word)) {
+        Some(first) if first & CLAUSE != 0 => true,
+        _ => known.is_some_and(|kinds| kinds & VERBS != 0) || is_far_east(sentence),
+    }
 }
 
 /// Lines that are one paragraph.
@@ -80,7 +95,7 @@ pub(super) fn fills_template(text: &str) -> bool {
 /// Whether `text` calls a model by a name and then gives it an order: "AI: say …", "Note for GPT: answer …".
 pub(super) fn calls_model(text: &str) -> bool {
     let text = &text[..text.floor_char_boundary(LONGEST)];
-    if far_east(text).is_some_and(|parts| parts.names_model && parts.asks) {
+    if is_far_east(text) && has(text, &MODELS) && has(text, &ASKING) {
         return true;
     }
     let mut names = false;
@@ -269,34 +284,28 @@ impl Sentence {
     }
 }
 
-/// The parts of a Chinese, Japanese or Korean sentence that count.
-#[derive(Default)]
-struct Parts {
-    names_model: bool,
-    asks: bool,
-    is_note: bool,
+/// Whether `text` is Chinese, Japanese or Korean.
+fn is_far_east(text: &str) -> bool {
+    let is_one = |mark: &char| matches!(mark, '\u{3040}'..='\u{30FF}' | '\u{4E00}'..='\u{9FFF}' | '\u{AC00}'..='\u{D7A3}');
+    !text.is_ascii() && text.chars().filter(is_one).nth(3).is_some()
 }
 
-/// The parts of `text`; `None` if it is not in such a script.
-fn far_east(text: &str) -> Option<Parts> {
-    let is_one = |mark: char| matches!(mark, '\u{3040}'..='\u{30FF}' | '\u{4E00}'..='\u{9FFF}' | '\u{AC00}'..='\u{D7A3}');
-    if text.is_ascii() || text.chars().filter(|mark| is_one(*mark)).count() < 4 {
-        return None;
-    }
-    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    Some(Parts { names_model: has(&MODELS), asks: has(&ASKING), is_note: has(&NOTES) })
+/// Whether such a sentence is an order to whoever answers.
+fn is_far_east_order(text: &str, is_ended: bool) -> bool {
+    let text = text.trim();
+    let is_kana = |mark| matches!(mark, '\u{3040}'..='\u{30FF}');
+    // Chinese orders have no form of their own: they begin with the verb, or with what asks or forbids.
+    let begins = || {
+        BEGINNINGS.iter().any(|word| text.starts_with(word))
+            && (is_ended || text.starts_with('请') || text.starts_with("不要"))
+            && !text.contains(is_kana)
+    };
+    let ends = || is_ended && ENDINGS.iter().any(|word| text.ends_with(word));
+    (begins() || ends()) && has(text, &ASKING) && !has(text, &NOTES)
 }
 
-impl Parts {
-    fn is_order(&self, text: &str, is_ended: bool) -> bool {
-        let text = text.trim();
-        // Chinese orders have no form of their own: they begin with the verb, or with what asks or forbids.
-        let begins = !text.contains(|mark| matches!(mark, '\u{3040}'..='\u{30FF}'))
-            && BEGINNINGS.iter().any(|word| text.starts_with(word))
-            && (is_ended || text.starts_with('请') || text.starts_with("不要"));
-        let ends = ENDINGS.iter().any(|word| text.ends_with(word));
-        self.asks && !self.is_note && (begins || ends && is_ended)
-    }
+fn has(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| text.contains(word))
 }
 
 /// Names of models.
