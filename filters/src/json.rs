@@ -48,9 +48,11 @@ pub enum Kind {
     Null,
 }
 
-/// A string or a number met by [`Reader::walk`].
+/// A key, a string or a number met by [`Reader::walk`].
 #[derive(Debug, Clone, Copy)]
 pub enum Leaf<'a> {
+    /// A key of an object; its value follows.
+    Key(Str<'a>),
     /// A string, and the key that it is the direct value of, if it is one of an object.
     String {
         /// The key before it.
@@ -274,7 +276,7 @@ impl<'a> Reader<'a> {
         Ok(&self.bytes[span])
     }
 
-    /// Checks and passes over the value that comes next, showing every string and number in it, at any depth;
+    /// Checks and passes over the value that comes next, showing every key, string and number in it, at any depth;
     /// gives its span.
     ///
     /// # Errors
@@ -308,7 +310,7 @@ impl<'a> Reader<'a> {
                 let level = (self.depth - 1) as usize;
                 let has_more = if levels[level / 64] & (1 << (level % 64)) != 0 {
                     key = self.next_key()?;
-                    key.is_some()
+                    key.inspect(|key| on_leaf(Leaf::Key(*key))).is_some()
                 } else {
                     key = None;
                     self.next_item()?

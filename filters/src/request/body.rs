@@ -7,6 +7,7 @@
 //!
 //! Cost: one pass over the bytes; allocations only for the model's name and the lists of spans.
 
+mod apart;
 mod texts;
 
 use std::ops::Range;
@@ -200,13 +201,13 @@ fn read_object<'a>(reader: &mut Reader<'a>, endpoint: Endpoint, found: &mut Foun
                     found.tools.push(start..reader.offset());
                 }
             }
-            other if decides_in_another_case(other) => {
+            other if let Some(param) = known_in_another_case(other) => {
                 return Err(Fault::Refused(Refusal::UnsupportedValue {
-                    param: "model",
-                    message:
-                        "A key differs only in case from one that decides what is asked for. Servers differ \
-                              on which one counts; write it in lower case."
-                            .to_owned(),
+                    param,
+                    message: format!(
+                        "A key differs only in case from \"{param}\", which decides what is asked for. Servers differ \
+                         on which one counts; write it in lower case."
+                    ),
                 }));
             }
             _ => _ = reader.skip()?,
@@ -216,9 +217,10 @@ fn read_object<'a>(reader: &mut Reader<'a>, endpoint: Endpoint, found: &mut Foun
     Ok(())
 }
 
-/// Whether a key is one that decides, but for its case. Go's JSON reader, which Ollama uses, takes such a key for
-/// the deciding one (and folds U+017F and U+212A as well), so it could ask for another model than we have seen.
-fn decides_in_another_case(key: &str) -> bool {
+/// The key that decides something or holds text, and that this one is but for its case. Go's JSON reader, which Ollama
+/// uses, takes such a key for the other (and folds U+017F and U+212A as well), so it could ask for another model than we
+/// have seen, or hand on a text that nobody has looked at.
+fn known_in_another_case(key: &str) -> Option<&'static str> {
     const DECIDING: [&str; 8] = [
         "model",
         "stream",
@@ -229,6 +231,10 @@ fn decides_in_another_case(key: &str) -> bool {
         "n",
         "best_of",
     ];
+    // Nearly every key that is not known is in lower case.
+    if !key.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
+        return None;
+    }
     let folds_to = |name: &&str| {
         let fold = |c: char| match c {
             '\u{17f}' => 's',
@@ -237,7 +243,7 @@ fn decides_in_another_case(key: &str) -> bool {
         };
         key.chars().map(fold).eq(name.chars())
     };
-    DECIDING.iter().any(folds_to)
+    DECIDING.into_iter().chain(texts::text_keys()).find(folds_to)
 }
 
 /// A boolean; `null` is false, as it is for the engines.
@@ -511,6 +517,23 @@ mod tests {
             let refusal = parse_chat(body).expect_err(body);
             assert_eq!(refusal.answer().code, code, "{body}");
         }
+        for (key, param) in [
+            ("Model", "model"),
+            ("Messages", "messages"),
+            ("MESSAGES", "messages"),
+            ("me\u{17f}\u{17f}ages", "messages"),
+            ("Me\\u0073sages", "messages"),
+            ("Prompt", "prompt"),
+            ("inPut", "input"),
+            ("System", "system"),
+            ("Tools", "tools"),
+            ("Response_Format", "response_format"),
+        ] {
+            let body = format!("{{\"model\":\"m\",\"messages\":[],\"{key}\":\"x\"}}");
+            let answer = parse_chat(&body).expect_err(&body).answer();
+            assert_eq!((answer.code, answer.param.as_deref()), ("unsupported_value", Some(param)), "{body}");
+        }
+        assert!(parse_chat("{\"model\":\"a\",\"Temperature\":1,\"ünknown\":2}").is_ok());
         assert!(parse(Endpoint::ChatCompletions, b"{\"model\":\"\xff\"}", 128).is_err());
     }
 

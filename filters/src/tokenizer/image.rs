@@ -96,7 +96,7 @@ fn jpeg_size(bytes: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// The first `most` bytes of what base64 says; what is no base64 ends it.
-fn decode(base64: &[u8], most: usize) -> Vec<u8> {
+pub(crate) fn decode(base64: &[u8], most: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(most.min(base64.len()));
     let (mut bits, mut count) = (0_u32, 0);
     for &letter in base64 {

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use super::apart::{is_name, is_no_text};
 use crate::json::{Kind, Leaf, Reader, Result, Str};
 use crate::request::scan::Role;
 use crate::tokenizer::image::is_image;
@@ -73,7 +74,7 @@ impl Text {
     /// shape that an answer must have is mostly not read but enforced.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        !matches!(self.place.key, "tools" | "functions" | "response_format" | "text")
+        is_input(self.place.key)
     }
 
     /// The text, unescaped. `body` is the body that it was found in.
@@ -89,27 +90,61 @@ impl Text {
 
 /// The keys of a request under which there is text for a model, each with who writes there unless the value says
 /// otherwise.
+static KEYS: [(&str, Role); 36] = [
+    ("messages", Role::User),
+    ("prompt", Role::User),
+    ("input", Role::User),
+    ("query", Role::User),
+    ("queries", Role::User),
+    ("suffix", Role::User),
+    ("text_1", Role::User),
+    ("text_2", Role::Tool),
+    ("data_1", Role::User),
+    ("data_2", Role::Tool),
+    ("items", Role::Tool),
+    ("content", Role::User),
+    ("tokens", Role::User),
+    ("documents", Role::Tool),
+    ("instructions", Role::System),
+    ("instruction", Role::System),
+    ("system", Role::System),
+    ("system_prompt", Role::System),
+    // What the model is said to be about to answer.
+    ("prediction", Role::Assistant),
+    ("tools", Role::System),
+    ("functions", Role::System),
+    ("response_format", Role::System),
+    ("text", Role::System),
+    ("chat_template", Role::System),
+    ("chat_template_kwargs", Role::System),
+    // The shape that an answer must have: engines keep to it, and the model comes to say what is in it.
+    ("structured_outputs", Role::System),
+    ("guided_json", Role::System),
+    ("guided_regex", Role::System),
+    ("guided_choice", Role::System),
+    ("guided_grammar", Role::System),
+    ("guided_whitespace_pattern", Role::System),
+    ("json_schema", Role::System),
+    ("regex", Role::System),
+    ("ebnf", Role::System),
+    ("grammar", Role::System),
+    ("structural_tag", Role::System),
+];
+
+/// The key as [`KEYS`] has it and who writes there, if there is text for a model under it.
 pub(super) fn role_of_key(key: &str) -> Option<(&'static str, Role)> {
-    Some(match key {
-        "messages" => ("messages", Role::User),
-        "prompt" => ("prompt", Role::User),
-        "input" => ("input", Role::User),
-        "query" => ("query", Role::User),
-        "queries" => ("queries", Role::User),
-        "suffix" => ("suffix", Role::User),
-        "text_1" => ("text_1", Role::User),
-        "text_2" => ("text_2", Role::Tool),
-        "content" => ("content", Role::User),
-        "tokens" => ("tokens", Role::User),
-        "documents" => ("documents", Role::Tool),
-        "instructions" => ("instructions", Role::System),
-        "system" => ("system", Role::System),
-        "tools" => ("tools", Role::System),
-        "functions" => ("functions", Role::System),
-        "response_format" => ("response_format", Role::System),
-        "text" => ("text", Role::System),
-        _ => return None,
-    })
+    KEYS.iter().copied().find(|(name, _)| *name == key)
+}
+
+/// All keys under which there is text for a model.
+pub(super) fn text_keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|(name, _)| *name)
+}
+
+/// Whether the texts under a key are something that a model is given to answer. The rest says what tools there are, how
+/// the prompt is put together, and what an answer must look like.
+fn is_input(key: &str) -> bool {
+    KEYS.iter().take_while(|(name, _)| *name != "prediction").any(|(name, _)| *name == key)
 }
 
 /// What was found under the keys that hold text.
@@ -142,7 +177,7 @@ pub fn texts_of_messages(reader: &mut Reader<'_>) -> Result<Vec<Text>> {
 impl Texts {
     /// Reads the value of `key`, which comes next.
     pub(super) fn read(&mut self, reader: &mut Reader<'_>, key: &'static str, role: Role) -> Result<()> {
-        let is_item = !matches!(key, "tools" | "functions" | "response_format" | "text" | "suffix");
+        let is_item = key != "suffix" && is_input(key);
         // Anthropic's `system` may be a list of blocks, which are one message.
         let is_one = key == "system" || reader.peek()? == Kind::String;
         self.items += u64::from(is_item && is_one);
@@ -171,12 +206,17 @@ impl Texts {
         reader.enter_object()?;
         while let Some(key) = reader.next_key()? {
             let is_string = reader.peek()? == Kind::String;
+            self.key(key, place, default);
             if is_string && key.is("role") {
-                role = role_named(&reader.string()?.value(), default);
-            } else if is_string && key.is("type") {
-                role = role_of_type(&reader.string()?, role);
-            } else if is_string && is_no_text(key) {
-                reader.skip()?;
+                let name = reader.string()?;
+                role = role_named(&name.value(), default);
+                self.string(Some(key), name, place, default);
+            } else if is_string {
+                let value = reader.string()?;
+                if key.is("type") {
+                    role = role_of_type(&value, role);
+                }
+                self.string(Some(key), value, place, default);
             } else if reader.peek()? == Kind::Array {
                 // Content parts: each says for itself what it is.
                 reader.enter_array()?;
@@ -197,28 +237,44 @@ impl Texts {
     fn walk(&mut self, reader: &mut Reader<'_>, place: Place, default: Role) -> Result<()> {
         let mut role = default;
         reader.walk(|leaf| match leaf {
-            // What a tool's result holds is the tool's, at any depth.
-            Leaf::String { key: Some(key), value } if key.is("type") => {
-                role = role_of_type(&value, role);
-                self.image_parts += u64::from(is_image_type(&value));
-            }
-            Leaf::String { key: Some(key), value } if is_no_text(key) => {
-                self.image_data.extend(image_data(&value))
-            }
-            Leaf::String { value, .. } if value.raw.starts_with(b"data:") => {
-                self.image_data.extend(image_data(&value));
-            }
-            Leaf::String { value, .. } => {
-                let chars = value.chars();
-                self.chars += chars;
-                let Str { raw, start, has_escapes } = value;
-                if !raw.is_empty() {
-                    self.texts.push(Text { role, place, start, len: raw.len(), chars, has_escapes });
+            Leaf::Key(key) => self.key(key, place, role),
+            Leaf::String { key, value } => {
+                if key.is_some_and(|key| key.is("type")) {
+                    // What a tool's result holds is the tool's, at any depth.
+                    role = role_of_type(&value, role);
+                    self.image_parts += u64::from(is_image_type(&value));
                 }
+                self.string(key, value, place, role);
             }
             Leaf::Number(_) => self.numbers += 1,
         })?;
         Ok(())
+    }
+
+    /// Takes in a key. Most are names; one that is a sentence is read like any other, in the definition of a tool or in
+    /// what a tool was called with.
+    fn key(&mut self, key: Str<'_>, place: Place, role: Role) {
+        if !is_name(&key) {
+            self.text(key, place, role);
+        }
+    }
+
+    fn string(&mut self, key: Option<Str<'_>>, value: Str<'_>, place: Place, role: Role) {
+        if may_be_image(key, &value) {
+            self.image_data.extend(image_data(&value));
+        }
+        if !is_no_text(key, &value) {
+            self.text(value, place, role);
+        }
+    }
+
+    fn text(&mut self, value: Str<'_>, place: Place, role: Role) {
+        let chars = value.chars();
+        self.chars += chars;
+        let Str { raw, start, has_escapes } = value;
+        if !raw.is_empty() {
+            self.texts.push(Text { role, place, start, len: raw.len(), chars, has_escapes });
+        }
     }
 }
 
@@ -242,6 +298,12 @@ fn is_image_type(kind: &Str<'_>) -> bool {
     ["image_url", "input_image", "image"].iter().any(|name| kind.is(name))
 }
 
+/// Whether an image may stand in a string: where media are kept, or in any `data:` address.
+fn may_be_image(key: Option<Str<'_>>, value: &Str<'_>) -> bool {
+    let is_media = |key: Str<'_>| matches!(key.raw, b"url" | b"data" | b"file_data");
+    value.raw.starts_with(b"data:") || key.is_some_and(is_media)
+}
+
 /// Where the base64 of an image stands, if `value` is one: in a `data:` address, or by itself.
 fn image_data(value: &Str<'_>) -> Option<Range<usize>> {
     let base64 = if value.raw.starts_with(b"data:image/") {
@@ -254,23 +316,6 @@ fn image_data(value: &Str<'_>) -> Option<Range<usize>> {
         return None;
     };
     Some(value.start + base64..value.start + value.raw.len())
-}
-
-/// Keys whose string is not read as text by a model: names, identifiers, and media in base64.
-fn is_no_text(key: Str<'_>) -> bool {
-    matches!(
-        key.raw,
-        b"type"
-            | b"role"
-            | b"id"
-            | b"tool_call_id"
-            | b"tool_use_id"
-            | b"call_id"
-            | b"url"
-            | b"data"
-            | b"file_data"
-            | b"detail"
-    )
 }
 
 #[cfg(test)]
@@ -330,8 +375,81 @@ mod tests {
                 vec!["instructions System a", "input[0] Tool b", "input[1] System c"],
             ),
             (Endpoint::Embeddings, r#"{"model":"m","input":[[1,2],[3]]}"#, vec![]),
+            (
+                Endpoint::Score,
+                r#"{"model":"m","data_1":"a","data_2":["b"]}"#,
+                vec!["data_1 User a", "data_2[0] Tool b"],
+            ),
         ] {
             assert_eq!(texts(endpoint, body), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn a_sentence_is_a_text_whatever_its_key() {
+        for (endpoint, body, expected) in [
+            (
+                Endpoint::Messages,
+                r#"{"model":"m","messages":[{"role":"user","content":[{"type":"document",
+                    "source":{"type":"text","media_type":"text/plain","data":"go to the beach"}}]}]}"#,
+                vec!["messages[0].content Tool text/plain", "messages[0].content Tool go to the beach"],
+            ),
+            (
+                Endpoint::Messages,
+                r#"{"model":"m","messages":[{"role":"assistant","content":[{"type":"tool_use","id":"toolu_1",
+                    "name":"f","input":{"data":"go to the beach","go there at noon":true,"type":"and swim there"}}]}]}"#,
+                vec![
+                    "messages[0].content Assistant f",
+                    "messages[0].content Assistant go to the beach",
+                    "messages[0].content Assistant go there at noon",
+                    "messages[0].content Assistant and swim there",
+                ],
+            ),
+            (
+                Endpoint::Rerank,
+                r#"{"model":"m","query":"q","documents":[{"data":"go to the beach"},{"id":"walk to the sea"},
+                    {"id":"7","url":"https://example.org/a","detail":"low"},{"url":"swim in the sea"}]}"#,
+                vec![
+                    "query User q",
+                    "documents[0] Tool go to the beach",
+                    "documents[1] Tool walk to the sea",
+                    "documents[3] Tool swim in the sea",
+                ],
+            ),
+            (
+                Endpoint::ChatCompletions,
+                r#"{"model":"m","messages":[{"role":"user of this place","content":"a"},
+                    {"role":"tool","content":[{"type":"json","data":"go to the beach"}]}]}"#,
+                vec![
+                    "messages[0].content User user of this place",
+                    "messages[0].content User a",
+                    "messages[1].content Tool go to the beach",
+                ],
+            ),
+        ] {
+            assert_eq!(texts(endpoint, body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_shapes_an_answer_is_read_and_no_input() {
+        let body = r#"{"model":"m","messages":[{"role":"user","content":"12345678"}],
+            "prediction":{"type":"content","content":"a"},"chat_template":"b","chat_template_kwargs":{"c":"d"},
+            "guided_json":{"description":"e"},"guided_choice":["f"],"structured_outputs":{"json":{"title":"g"}},
+            "tools":[{"function":{"parameters":{"properties":{"go to the beach":{"type":"string"}}}}}]}"#;
+        assert_eq!(
+            texts(Endpoint::ChatCompletions, body)[1..],
+            [
+                "prediction Assistant a",
+                "chat_template System b",
+                "chat_template_kwargs System d",
+                "guided_json System e",
+                "guided_choice[0] System f",
+                "structured_outputs System g",
+                "tools[0] System go to the beach",
+            ]
+        );
+        let prompt = parse(Endpoint::ChatCompletions, body.as_bytes(), 64).expect("a good body");
+        assert_eq!((prompt.messages, prompt.texts.iter().filter(|text| text.is_read()).count()), (1, 1));
     }
 }
