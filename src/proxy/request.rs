@@ -13,7 +13,7 @@ use pingora_proxy::Session;
 use tollgate_filters::endpoint::{BodyKind, Endpoint, model_in_path};
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::auth::{Principal, bearer};
-use tollgate_filters::request::body::{self as prompt_body, Prompt};
+use tollgate_filters::request::body::{self as prompt_body, Prompt, Text};
 use tollgate_filters::request::multipart;
 use tollgate_filters::request::quota::Lease;
 
@@ -117,7 +117,7 @@ async fn admit(
     let body = body::read(session, limits, &stages.settings.timeouts).await?;
     ctx.record.request_bytes = body.len() as u64;
     let mut prompt = match endpoint.body_kind() {
-        BodyKind::Multipart => from_form(&multipart::parse(&content_type, &body)?),
+        BodyKind::Multipart => from_form(multipart::parse(&content_type, &body)?, &body),
         BodyKind::Json | BodyKind::None => prompt_body::parse(endpoint, &body, limits.json_depth)?,
     };
     let today = today();
@@ -142,12 +142,16 @@ fn is_json(content_type: &str) -> bool {
     kind.is_empty() || kind.eq_ignore_ascii_case("application/json") || ends_in_json(kind)
 }
 
-fn from_form(form: &multipart::Form) -> Prompt {
+fn from_form(form: multipart::Form, body: &[u8]) -> Prompt {
+    let spans = form.prompts.into_iter().filter(|span| !span.is_empty());
+    let texts: Vec<Text> = spans.map(|span| Text::of_form(body, span)).collect();
     Prompt {
-        model: form.model.clone(),
-        model_spans: vec![form.model_span.clone()],
+        model: form.model,
+        model_spans: vec![form.model_span],
         is_streaming: form.is_streaming,
         choices: 1,
+        text_chars: texts.iter().map(Text::chars).sum(),
+        texts,
         has_required_key: true,
         ..Prompt::default()
     }

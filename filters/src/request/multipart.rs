@@ -1,5 +1,5 @@
 //! `multipart/form-data` → which model, and whether a stream was asked for. Only the fields that decide
-//! something are looked at; files are passed over. The form goes upstream as the client sent it, but for the
+//! something or hold text are looked at; files are passed over. The form goes upstream as the client sent it, but for the
 //! model's name where an alias was used.
 //!
 //! Cost: one search for the boundary over the bytes; no copy.
@@ -17,6 +17,8 @@ pub struct Form {
     pub model_span: Range<usize>,
     /// Whether the `stream` field says so.
     pub is_streaming: bool,
+    /// Where the `prompt` field stands, which tells the model what to expect in the file. More than one where it is repeated.
+    pub prompts: Vec<Range<usize>>,
 }
 
 /// The longest boundary that RFC 2046 §5.1.1 allows.
@@ -32,6 +34,7 @@ pub fn parse(content_type: &str, body: &[u8]) -> Result<Form, Refusal> {
     let finder = memchr::memmem::Finder::new(&delimiter);
     let mut model: Option<Range<usize>> = None;
     let mut is_streaming = false;
+    let mut prompts = Vec::new();
     let Some((_, mut start, mut is_last)) = next_delimiter(&finder, body, 0)? else {
         return bad("its boundary does not occur in it");
     };
@@ -48,6 +51,7 @@ pub fn parse(content_type: &str, body: &[u8]) -> Result<Form, Refusal> {
             "model" if model.is_some() => return bad("\"model\" is given twice"),
             "model" => model = Some(value),
             "stream" => is_streaming = matches!(&body[value], b"true" | b"True" | b"1"),
+            "prompt" => prompts.push(value),
             _ => {}
         }
         (start, is_last) = (after, closes);
@@ -57,7 +61,7 @@ pub fn parse(content_type: &str, body: &[u8]) -> Result<Form, Refusal> {
     if model.is_empty() {
         return Err(Refusal::MissingModel);
     }
-    Ok(Form { model, model_span, is_streaming })
+    Ok(Form { model, model_span, is_streaming, prompts })
 }
 
 /// The next delimiter at or after `from`: where the part before it ends, where what follows it starts, and
@@ -172,6 +176,14 @@ mod tests {
             assert_eq!(&body[parsed.model_span], b"whisper");
             assert_eq!(parsed.is_streaming, parts.len() == 3);
         }
+    }
+
+    #[test]
+    fn every_prompt_is_found() {
+        let body = form(&[("prompt", "one"), ("model", "m"), ("prompts", "no"), ("prompt", "two\r\nlines")]);
+        let prompts = parse(TYPE, &body).expect("a good form").prompts;
+        let prompts: Vec<&[u8]> = prompts.into_iter().map(|span| &body[span]).collect();
+        assert_eq!(prompts, [&b"one"[..], b"two\r\nlines"]);
     }
 
     #[test]

@@ -49,6 +49,16 @@ impl fmt::Display for Place {
 }
 
 impl Text {
+    /// The `prompt` field of a form, which stands at `span` of `body`. It comes with the file that the model reads, the same
+    /// one with many files: no turn of whoever asks.
+    #[must_use]
+    pub fn of_form(body: &[u8], span: Range<usize>) -> Self {
+        let (start, raw) = (span.start, &body[span]);
+        let chars = Str { raw, start, has_escapes: false }.chars();
+        let place = Place { key: "prompt", index: None };
+        Self { role: Role::Tool, place, start, len: raw.len(), chars, has_escapes: false }
+    }
+
     /// Its bytes as they stand in the body.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "empty texts are left out")]
