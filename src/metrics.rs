@@ -35,6 +35,8 @@ pub struct Metrics {
     refusals: IntCounterVec,
     scans: IntCounterVec,
     scan_rules: IntCounterVec,
+    scan_aside: IntCounterVec,
+    scan_unread: IntCounterVec,
     scan_texts: IntCounterVec,
     output_scans: IntCounterVec,
     tokens: IntCounterVec,
@@ -119,7 +121,7 @@ impl Metrics {
             scans: counter(
                 r,
                 "tollgate_scans_total",
-                "Prompts by what the scanner made of them: allow, flag, block, exempt; off where it did not look.",
+                "Prompts by what the scanner made of them: allow, flag, block, exempt, over_budget; off where it did not look.",
                 &["tenant", "verdict"],
             )?,
             scan_rules: counter(
@@ -127,6 +129,18 @@ impl Metrics {
                 "tollgate_scan_rules_total",
                 "Prompts and answers in which a rule counted, by the rule's id.",
                 &["rule"],
+            )?,
+            scan_aside: counter(
+                r,
+                "tollgate_scan_aside_total",
+                "Prompts in which a rule did not count, by the rule's id and why: exempt or ignored.",
+                &["rule", "why"],
+            )?,
+            scan_unread: counter(
+                r,
+                "tollgate_scan_unread_bytes_total",
+                "Bytes of text beyond the scanner's budget, which passed without being looked at.",
+                &["tenant"],
             )?,
             scan_texts: counter(
                 r,
@@ -368,6 +382,14 @@ impl Metrics {
         }
         if record.output_scan != "off" {
             self.output_scans.with_label_values(&[tenant, record.output_scan]).inc();
+        }
+        if record.scan_unread_bytes > 0 {
+            self.scan_unread.with_label_values(&[tenant]).inc_by(record.scan_unread_bytes);
+        }
+        for (rules, why) in [(&record.scan_aside.exempt, "exempt"), (&record.scan_aside.ignored, "ignored")] {
+            for rule in rules {
+                self.scan_aside.with_label_values(&[rule.as_ref(), why]).inc();
+            }
         }
         for rule in record.scan_rules.iter().chain(&record.output_rules) {
             self.scan_rules.with_label_values(&[rule.as_ref()]).inc();

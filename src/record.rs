@@ -1,7 +1,10 @@
 //! The record of one request: who asked for what, who answered, what it cost, how it ended. It holds no prompt
 //! text, no answer text and no secret, so it may be kept and shipped.
 
+use std::sync::Arc;
+
 use serde::Serialize;
+use tollgate_filters::request::scan::policy::Aside;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -129,15 +132,15 @@ pub struct Record {
     /// The client's own if it sent a sane one.
     pub request_id: String,
     /// Who pays; empty before the key is known.
-    pub tenant: std::sync::Arc<str>,
+    pub tenant: Arc<str>,
     /// The public part of the key.
-    pub key_id: std::sync::Arc<str>,
+    pub key_id: Arc<str>,
     /// Address of the client.
     pub client: Option<std::net::IpAddr>,
     /// What was addressed; empty if nothing that exists.
     pub endpoint: &'static str,
     /// Catalogue name; empty before it is known.
-    pub model: std::sync::Arc<str>,
+    pub model: Arc<str>,
     /// The server that answered, or that was tried last.
     pub server: String,
     /// HTTP status sent to the client; 0 if none was.
@@ -178,17 +181,21 @@ pub struct Record {
     pub output_tokens_per_second: Option<f64>,
     /// Headers read → end, milliseconds.
     pub duration_ms: f64,
-    /// What the scanner made of the prompt: `allow`, `flag`, `block`; `off` where it did not look; `exempt` where an
-    /// exemption kept a rule from counting.
+    /// What the scanner made of the prompt: `allow`, `flag`, `block`; `off` where it did not look; `exempt` where it passes
+    /// and an exemption kept a rule from counting; `over_budget` where it was refused for its length.
     pub scan: &'static str,
     /// The score, where it is above 0; else left out.
     pub scan_score: Option<f32>,
     /// The rules that counted; left out where there are none.
-    pub scan_rules: Vec<std::sync::Arc<str>>,
+    pub scan_rules: Vec<Arc<str>>,
+    /// The rules that did not count, as `scan_exempt`, `scan_exemptions` and `scan_ignored`; each left out where there are none.
+    pub scan_aside: Aside,
+    /// Bytes of text beyond the budget, which nobody looked at; left out where there are none.
+    pub scan_unread_bytes: u64,
     /// What was made of the answer: `allow`, `flag`, `redact`, `stop`, `exempt`; `off`, and left out, where nobody looked.
     pub output_scan: &'static str,
     /// The rules that counted in the answer; left out where there are none.
-    pub output_rules: Vec<std::sync::Arc<str>>,
+    pub output_rules: Vec<Arc<str>>,
     /// Bytes of the request body.
     pub request_bytes: u64,
     /// Bytes of the answer's body.
@@ -229,24 +236,38 @@ impl Record {
         if self.scan_score.is_some() {
             write_fields!(self, line, scan_score);
         }
-        if !self.scan_rules.is_empty() {
-            let rules: Vec<&str> = self.scan_rules.iter().map(|rule| &**rule).collect();
-            line.extend_from_slice(b",\"scan_rules\":");
-            serde_json::to_writer(&mut *line, &rules)?;
+        for (name, rules) in [
+            ("scan_rules", &self.scan_rules),
+            ("scan_exempt", &self.scan_aside.exempt),
+            ("scan_exemptions", &self.scan_aside.exemptions),
+            ("scan_ignored", &self.scan_aside.ignored),
+        ] {
+            push_rules(line, name, rules)?;
+        }
+        if self.scan_unread_bytes > 0 {
+            write_fields!(self, line, scan_unread_bytes);
         }
         if self.output_scan != "off" {
             write_fields!(self, line, output_scan);
         }
-        if !self.output_rules.is_empty() {
-            let rules: Vec<&str> = self.output_rules.iter().map(|rule| &**rule).collect();
-            line.extend_from_slice(b",\"output_rules\":");
-            serde_json::to_writer(&mut *line, &rules)?;
-        }
+        push_rules(line, "output_rules", &self.output_rules)?;
         line.extend_from_slice(b",\"cost_eur\":");
         line.extend_from_slice(self.cost_eur.decimal().as_bytes());
         line.push(b'}');
         Ok(())
     }
+}
+
+/// Names of rules, where there are any.
+fn push_rules(line: &mut Vec<u8>, name: &str, rules: &[Arc<str>]) -> serde_json::Result<()> {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    line.extend_from_slice(b",\"");
+    line.extend_from_slice(name.as_bytes());
+    line.extend_from_slice(b"\":");
+    let rules: Vec<&str> = rules.iter().map(|rule| &**rule).collect();
+    serde_json::to_writer(line, &rules)
 }
 
 /// Digit by digit: a format string would be read anew for every record.
@@ -307,6 +328,12 @@ mod tests {
             scan: "flag",
             scan_score: Some(0.5),
             scan_rules: vec!["a.b".into(), "c".into()],
+            scan_aside: Aside {
+                exempt: vec!["e".into()],
+                exemptions: vec!["persona".into()],
+                ignored: vec!["i".into()],
+            },
+            scan_unread_bytes: 7,
             output_scan: "redact",
             output_rules: vec!["d".into()],
             request_bytes: 5,
@@ -325,6 +352,7 @@ mod tests {
              \"reasoning_source\":\"tokenizer\",\"energy_kwh\":0.25,\"ttft_ms\":null,\"itl_mean_ms\":1.5,\
              \"output_tokens_per_second\":null,\"duration_ms\":12.345,\
              \"request_bytes\":5,\"answer_bytes\":6,\"scan\":\"flag\",\"scan_score\":0.5,\"scan_rules\":[\"a.b\",\"c\"],\
+             \"scan_exempt\":[\"e\"],\"scan_exemptions\":[\"persona\"],\"scan_ignored\":[\"i\"],\"scan_unread_bytes\":7,\
              \"output_scan\":\"redact\",\"output_rules\":[\"d\"],\"cost_eur\":1.5}"
         );
     }

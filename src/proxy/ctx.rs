@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tollgate_filters::request::auth::Principal;
 use tollgate_filters::request::quota::{self, Lease, Standing, Used};
+use tollgate_filters::request::scan::policy::Aside;
 use tollgate_filters::response::output::OutputGate;
 use tollgate_filters::response::stream::StreamFilter;
 use tollgate_filters::response::tokens::Meter;
@@ -151,6 +152,8 @@ impl RequestCtx {
             scan: "off",
             scan_score: None,
             scan_rules: Vec::new(),
+            scan_aside: Aside::default(),
+            scan_unread_bytes: 0,
             output_scan: "off",
             output_rules: Vec::new(),
             request_bytes: 0,

@@ -112,6 +112,7 @@ pub(super) fn scan(
     let budget = settings.budget_bytes;
     let length = prompt.texts.iter().map(Text::len).sum();
     if settings.over_budget == OverBudget::Closed && policy.mode == Mode::Block && length > budget {
+        ctx.record.scan = "over_budget";
         return Err(Refusal::TooMuchText(budget));
     }
     let scanner = &stages.settings.rules.scanner;
@@ -148,6 +149,7 @@ pub(super) fn scan(
     });
     ctx.state.metrics.observe_texts(counts.0, counts.1);
     ctx.observed = observed;
+    ctx.record.scan_unread_bytes = length.saturating_sub(budget) as u64;
     note(ctx, &verdict);
     if verdict.action < Action::Block {
         return Ok(());
@@ -196,6 +198,7 @@ fn note(ctx: &mut RequestCtx, verdict: &Verdict) {
     if verdict.action > Action::Allow || verdict.is_exempt {
         record.scan_rules = verdict.rules();
     }
+    record.scan_aside = verdict.aside.clone();
 }
 
 #[cfg(test)]

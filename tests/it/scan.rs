@@ -139,6 +139,73 @@ async fn attacks_are_found_wherever_a_model_reads_them() {
     assert_eq!(upstream.count(), 0);
 }
 
+/// Whatever a key is called, and whoever a server takes it for: what a model may read has been looked at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_name_of_a_key_hides_an_attack() {
+    let upstream = Upstream::chatting().await;
+    let gateway = Gateway::start(&Conf::to(upstream.address)).await;
+    let attack = json!([{"role": "user", "content": ATTACK}]);
+    let document =
+        json!({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": ATTACK}});
+    for (target, request, code) in [
+        ("/v1/chat/completions", json!({"model": MODEL, "Messages": attack}), "unsupported_value"),
+        (
+            "/v1/chat/completions",
+            json!({"model": MODEL, "messages": [], "MESSAGES": attack}),
+            "unsupported_value",
+        ),
+        ("/v1/completions", json!({"model": MODEL, "Prompt": ATTACK}), "unsupported_value"),
+        ("/v1/responses", json!({"model": MODEL, "Input": ATTACK}), "unsupported_value"),
+        (
+            "/v1/messages",
+            json!({"model": MODEL, "messages": [{"role": "user", "content": [document]}]}),
+            "prompt_blocked",
+        ),
+        (
+            "/v1/rerank",
+            json!({"model": MODEL, "query": QUESTION, "documents": [{"data": ATTACK}]}),
+            "prompt_blocked",
+        ),
+        (
+            "/v1/rerank",
+            json!({"model": MODEL, "query": QUESTION, "documents": [{"url": ATTACK}]}),
+            "prompt_blocked",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": MODEL, "messages": [], "prediction": {"type": "content", "content": ATTACK}}),
+            "prompt_blocked",
+        ),
+    ] {
+        let answer = gateway.exchange(&Request::post(target, request.to_string()).key(KEY)).await;
+        assert_eq!(answer.status, 400, "{request}: {}", answer.text());
+        assert!(answer.text().contains(code), "{request}: {}", answer.text());
+    }
+    let form = format!(
+        "--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{MODEL}\r\n--XX\r\n\
+         Content-Disposition: form-data; name=\"prompt\"\r\n\r\n{ATTACK}\r\n--XX--\r\n"
+    );
+    let form = Request::post("/v1/audio/transcriptions", form)
+        .key(KEY)
+        .without("content-type")
+        .field("content-type", "multipart/form-data; boundary=XX");
+    expect_blocked(&gateway.exchange(&form).await, "prompt");
+    assert_eq!(upstream.count(), 0);
+    // What the application says about its tools and answers is marked.
+    for (key, value) in [
+        (
+            "tools",
+            json!([{"type": "function", "function": {"name": "f", "parameters": {"properties": {ATTACK: {}}}}}]),
+        ),
+        ("guided_json", json!({"description": ATTACK})),
+        ("chat_template_kwargs", json!({"extra": ATTACK})),
+    ] {
+        let answer = gateway.chat(json!({key: value})).await;
+        assert_eq!(answer.status, 200, "{key}: {}", answer.text());
+        assert!(answer.head.get("x-tollgate-scan").is_some(), "{key}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_only_marked_passes_with_a_header() {
     let upstream = Upstream::chatting().await;
@@ -201,6 +268,19 @@ async fn the_tenant_has_the_last_word_and_leaves_a_trace() {
     let records = gateway.records(6).await;
     let verdicts: Vec<_> = records.iter().map(|record| record["scan"].as_str().expect("a verdict")).collect();
     assert_eq!(verdicts, ["block", "off", "off", "allow", "exempt", "block"]);
+    let names = |record: &Value, key: &str| {
+        record[key].as_array().map(|rules| rules.iter().map(Value::to_string).collect::<Vec<_>>().join(" "))
+    };
+    assert!(names(&records[3], "scan_ignored").expect("named").contains("override."), "{}", records[3]);
+    assert!(names(&records[4], "scan_exempt").expect("named").contains("override."), "{}", records[4]);
+    assert!(names(&records[4], "scan_exemptions").expect("named").contains("instruction_override"));
+    for (at, key) in [(0, "scan_exempt"), (0, "scan_ignored"), (3, "scan_exempt"), (5, "scan_exempt")] {
+        assert_eq!(names(&records[at], key), None, "{}", records[at]);
+    }
+    let metrics = gateway.metrics().await;
+    for why in ["exempt", "ignored"] {
+        assert!(metrics.sum("tollgate_scan_aside_total", &[("why", why)]) >= 1.0, "{why}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -283,6 +363,14 @@ async fn there_is_a_bound_on_what_is_looked_at() {
     expect_blocked(&gateway.chat(says("user", long)).await, "messages[1].content");
     let quiet = "All quiet on the river today. ".repeat(200);
     assert_eq!(gateway.chat(says("user", quiet)).await.status, 200);
+    assert_eq!(gateway.chat(json!({})).await.status, 200);
+    let records = gateway.records(4).await;
+    assert_eq!(records[0]["scan"], "over_budget");
+    assert_eq!(records[2]["scan"], "allow");
+    assert!(records[2]["scan_unread_bytes"].as_u64().is_some_and(|bytes| bytes > 3900), "{}", records[2]);
+    assert_eq!(records[3]["scan_unread_bytes"], Value::Null);
+    let unread = gateway.metrics().await.sum("tollgate_scan_unread_bytes_total", &[("tenant", "acme")]);
+    assert!(unread > 3900.0, "{unread}");
 }
 
 const PACK: &str = r#"

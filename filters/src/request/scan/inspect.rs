@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::behaviour::{self, History, Pattern, Seen, declines, text_hash};
 use super::pattern::{Event, Subject};
-use super::policy::{Action, Judgement, LEARNED_RULE, Mode, Policy};
+use super::policy::{Action, Aside, Judgement, LEARNED_RULE, Mode, Policy};
 use super::scanner::{Scanner, Scratch};
 use super::{Category, Finding, Role, Severity, View};
 use crate::units::Day;
@@ -43,9 +43,17 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// Whether an exemption kept something from counting, in any text.
     pub is_exempt: bool,
+    /// What was found in any text and did not count.
+    pub aside: Aside,
 }
 
 impl Verdict {
+    /// Takes what was found in another text for the worst. What did not count stays.
+    fn replace(&mut self, text: usize, judgement: &Judgement, findings: Vec<Finding>) {
+        (self.action, self.score) = (judgement.action, judgement.score);
+        (self.text, self.findings) = (text, findings);
+    }
+
     /// The rules that count, each once.
     #[must_use]
     pub fn rules(&self) -> Vec<Arc<str>> {
@@ -91,8 +99,14 @@ impl<'i> Inspection<'i> {
     /// Begins.
     #[must_use]
     pub fn new(scanner: &'i Scanner, scratch: &'i mut Scratch, terms: Terms<'i>) -> Self {
-        let verdict =
-            Verdict { action: Action::Allow, score: 0.0, text: 0, findings: Vec::new(), is_exempt: false };
+        let verdict = Verdict {
+            action: Action::Allow,
+            score: 0.0,
+            text: 0,
+            findings: Vec::new(),
+            is_exempt: false,
+            aside: Aside::default(),
+        };
         Self { scanner, scratch, terms, verdict, count: 0, turns: History::default(), last: None }
     }
 
@@ -105,10 +119,13 @@ impl<'i> Inspection<'i> {
         let scanned = self.scanner.scan_for(self.terms.owner, text, role, is_joined, self.scratch);
         let judgement = policy.judge(role, scanned.findings, scanned.learned, today);
         self.verdict.is_exempt |= judgement.is_exempt;
+        if judgement.is_exempt || judgement.is_ignored {
+            policy.put_aside(scanned.findings, scanned.learned, today, &mut self.verdict.aside);
+        }
         let learned = (scanned.learned, scanned.learned_span.clone());
         if is_worse(&judgement, &self.verdict) {
             let findings = counting(policy, today, scanned.findings, learned.clone());
-            self.verdict = verdict(number, &judgement, findings, self.verdict.is_exempt);
+            self.verdict.replace(number, &judgement, findings);
         }
         if is_joined {
             let turn = Turn {
@@ -178,19 +195,19 @@ impl<'i> Inspection<'i> {
         let mut bounded = policy.clone();
         bounded.mode = bounded.mode.min(behaviour).max(mode_of(turn.judgement.action));
         let judgement = bounded.judge(Role::User, &findings, turn.learned, today);
+        self.verdict.is_exempt |= judgement.is_exempt;
+        if judgement.is_exempt || judgement.is_ignored {
+            policy.put_aside(&findings, turn.learned, today, &mut self.verdict.aside);
+        }
         if is_worse(&judgement, &self.verdict) {
             let findings = counting(policy, today, &findings, (turn.learned, turn.learned_span.clone()));
-            self.verdict = verdict(turn.number, &judgement, findings, self.verdict.is_exempt);
+            self.verdict.replace(turn.number, &judgement, findings);
         }
     }
 }
 
 fn is_worse(judgement: &Judgement, verdict: &Verdict) -> bool {
     (judgement.action, judgement.score) > (verdict.action, verdict.score)
-}
-
-fn verdict(text: usize, judgement: &Judgement, findings: Vec<Finding>, is_exempt: bool) -> Verdict {
-    Verdict { action: judgement.action, score: judgement.score, text, findings, is_exempt }
 }
 
 fn mode_of(action: Action) -> Mode {

@@ -102,6 +102,17 @@ impl Default for Policy {
     }
 }
 
+/// What was found and did not count, and why not: what is switched off is never silently so.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Aside {
+    /// Rules that an exemption kept from counting.
+    pub exempt: Vec<Arc<str>>,
+    /// The exemptions that did: ids of rules, names of categories.
+    pub exemptions: Vec<Arc<str>>,
+    /// Rules of categories that the policy ignores.
+    pub ignored: Vec<Arc<str>>,
+}
+
 /// What a policy makes of one text.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Judgement {
@@ -111,6 +122,8 @@ pub struct Judgement {
     pub score: f32,
     /// Whether an exemption kept something from counting.
     pub is_exempt: bool,
+    /// Whether something was found of a category that is ignored.
+    pub is_ignored: bool,
 }
 
 impl Policy {
@@ -120,13 +133,14 @@ impl Policy {
         let most = self.mode.min(self.mode_of_role(role));
         let mut marking = Score::default();
         let mut blocking = Score::default();
-        let mut is_exempt = false;
+        let (mut is_exempt, mut is_ignored) = (false, false);
         for (at, finding) in findings.iter().enumerate() {
             if is_outdone(findings, at) {
                 continue;
             }
             let mode = most.min(self.mode_of(finding.category));
             if mode == Mode::Off {
+                is_ignored |= most > Mode::Off;
                 continue;
             }
             if self.exempts(finding, today) {
@@ -140,6 +154,7 @@ impl Policy {
             }
         }
         let mut learned = learned;
+        let learned_mode = most.min(self.mode_of(Category::Learned));
         if self.exempts_named(&["learned", LEARNED_RULE], today) {
             is_exempt |= learned >= self.flag_at;
             learned = 0.0;
@@ -148,7 +163,7 @@ impl Policy {
         if marking.value() == 0.0 && learned < MARKS_ALONE {
             learned = 0.0;
         }
-        let learned_mode = most.min(self.mode_of(Category::Learned));
+        is_ignored |= learned_mode == Mode::Off && most > Mode::Off && learned >= self.flag_at;
         if learned_mode >= Mode::Flag {
             marking.add_learned(learned);
         }
@@ -162,7 +177,22 @@ impl Policy {
         } else {
             Action::Allow
         };
-        Judgement { action, score: marking.value(), is_exempt }
+        Judgement { action, score: marking.value(), is_exempt, is_ignored }
+    }
+
+    /// Adds to `aside` what did not count of what was found in a text. Worth asking only where the judgement says that
+    /// there is something.
+    pub fn put_aside(&self, findings: &[Finding], learned: f32, today: Day, aside: &mut Aside) {
+        let learned = (learned >= self.flag_at).then_some((LEARNED_RULE, Category::Learned));
+        let found = findings.iter().map(|finding| (&*finding.rule, finding.category)).chain(learned);
+        for (rule, category) in found {
+            if self.mode_of(category) == Mode::Off {
+                add_once(&mut aside.ignored, rule);
+            } else if let Some(exemption) = self.exemption(&[rule, category.name()], today) {
+                add_once(&mut aside.exempt, rule);
+                add_once(&mut aside.exemptions, &exemption.what);
+            }
+        }
     }
 
     /// Whether a finding counts at all.
@@ -191,8 +221,18 @@ impl Policy {
     }
 
     fn exempts_named(&self, names: &[&str], today: Day) -> bool {
+        self.exemption(names, today).is_some()
+    }
+
+    fn exemption(&self, names: &[&str], today: Day) -> Option<&Exemption> {
         let fits = |exemption: &Exemption| names.iter().any(|name| *exemption.what == **name);
-        self.exempt.iter().any(|exemption| today <= exemption.until && fits(exemption))
+        self.exempt.iter().find(|exemption| today <= exemption.until && fits(exemption))
+    }
+}
+
+fn add_once(names: &mut Vec<Arc<str>>, name: &str) {
+    if names.iter().all(|known| **known != *name) {
+        names.push(name.into());
     }
 }
 
@@ -303,7 +343,7 @@ mod tests {
         let off = Policy { mode: Mode::Off, ..Policy::default() };
         assert_eq!(
             judge(&off, Role::User),
-            Judgement { action: Action::Allow, score: 0.0, is_exempt: false }
+            Judgement { action: Action::Allow, score: 0.0, is_exempt: false, is_ignored: false }
         );
         for what in ["persona.dan", "persona"] {
             for (until, action) in [(9, Action::Allow), (8, Action::Block)] {
@@ -314,6 +354,34 @@ mod tests {
         }
         let strict = Policy { block_at: 0.97, ..Policy::default() };
         assert_eq!(judge(&strict, Role::User).action, Action::Flag);
+    }
+
+    #[test]
+    fn what_does_not_count_is_named() {
+        let finding = |rule: &str, category| Finding { category, ..plain(rule, Severity::High) };
+        let findings = [
+            finding("persona.dan", Category::Persona),
+            finding("persona.dan", Category::Persona),
+            finding("refusal.none", Category::RefusalSuppression),
+            finding("hijack.new", Category::InstructionOverride),
+        ];
+        let exempt = |what: &str, until| Exemption { what: what.into(), until: Day(until) };
+        let mut policy = Policy {
+            exempt: vec![exempt("refusal_suppression", 9), exempt("hijack.new", 8), exempt("learned", 9)],
+            ..Policy::default()
+        };
+        policy.categories[Category::Persona as usize] = Mode::Off;
+        let judgement = policy.judge(Role::User, &findings, 0.9, Day(9));
+        assert!(judgement.is_exempt && judgement.is_ignored);
+        assert_eq!(judgement.action, Action::Block, "the last one still counts");
+        let mut aside = Aside::default();
+        policy.put_aside(&findings, 0.9, Day(9), &mut aside);
+        let names = |list: &[Arc<str>]| list.join(" ");
+        assert_eq!(names(&aside.ignored), "persona.dan");
+        assert_eq!(names(&aside.exempt), "refusal.none learned.wording");
+        assert_eq!(names(&aside.exemptions), "refusal_suppression learned");
+        let judgement = policy.judge(Role::User, &findings[3..], 0.1, Day(9));
+        assert!(!judgement.is_exempt && !judgement.is_ignored);
     }
 
     #[test]
