@@ -60,7 +60,7 @@ pub struct Prompt {
     pub image_data: Vec<Range<usize>>,
     /// What a [`Counter`] made of it.
     pub counted: Option<Estimate>,
-    /// A hash of whom the client calls the user (`safety_identifier` or `user`), where it does.
+    /// A hash of whom the client calls the user (`safety_identifier`, `user` or `metadata.user_id`), where it does.
     pub user: Option<u64>,
     /// Whether the endpoint's own key (`messages`, `prompt`, `input`) is there.
     pub has_required_key: bool,
@@ -193,6 +193,9 @@ fn read_object<'a>(reader: &mut Reader<'a>, endpoint: Endpoint, found: &mut Foun
             "user" | "safety_identifier" if reader.peek()? == Kind::String => {
                 found.user = Some(text_hash(&reader.string()?.value()));
             }
+            "metadata" if endpoint == Endpoint::Messages && reader.peek()? == Kind::Object => {
+                found.read_metadata(reader)?;
+            }
             other if let Some((key, role)) = role_of_key(other) => {
                 reader.peek()?;
                 let start = reader.offset();
@@ -307,6 +310,19 @@ impl<'a> Found<'a> {
         }
         self.model = Some(name);
         self.model_spans.push(name.span());
+        Ok(())
+    }
+
+    /// Anthropic's place for whom the client calls the user.
+    fn read_metadata(&mut self, reader: &mut Reader<'a>) -> Result<(), Fault> {
+        reader.enter_object()?;
+        while let Some(key) = reader.next_key()? {
+            if key.is("user_id") && reader.peek()? == Kind::String {
+                self.user = Some(text_hash(&reader.string()?.value()));
+            } else {
+                reader.skip()?;
+            }
+        }
         Ok(())
     }
 
@@ -550,6 +566,25 @@ mod tests {
         let tokens = parse(Endpoint::Completions, br#"{"model":"m","prompt":[[1,2],[3]]}"#, 8).expect("good");
         assert_eq!(tokens.estimated_input(), 3);
         assert!(!parse_chat(r#"{"model":"m"}"#).expect("good").has_required_key);
+    }
+
+    #[test]
+    fn the_user_is_told_by_what_each_interface_calls_him() {
+        let user = |endpoint, fields: &str| {
+            let body = format!(r#"{{"model":"m",{fields},"messages":[]}}"#);
+            parse(endpoint, body.as_bytes(), 8).expect("good").user
+        };
+        let known = Some(text_hash("ann"));
+        for (endpoint, fields, expected) in [
+            (Endpoint::ChatCompletions, r#""user":"ann""#, known),
+            (Endpoint::ChatCompletions, r#""safety_identifier":"ann""#, known),
+            (Endpoint::ChatCompletions, r#""metadata":{"user_id":"ann"}"#, None),
+            (Endpoint::Messages, r#""metadata":{"a":[1],"user_id":"ann"}"#, known),
+            (Endpoint::Messages, r#""metadata":{"user_id":null}"#, None),
+            (Endpoint::Messages, r#""metadata":null"#, None),
+        ] {
+            assert_eq!(user(endpoint, fields), expected, "{fields}");
+        }
     }
 
     proptest! {
