@@ -151,7 +151,7 @@ mod tests {
 
     fn say(histories: &Histories, key: &str, user: Option<u64>, now: Duration) -> Vec<Pattern> {
         let settings = Settings { repeats: 3, prompts: 8, half_life: HOUR };
-        let seen = Seen { hash: 1, text: "x", events: &[], action: Action::Allow };
+        let seen = Seen { asked: 1, hash: 1, text: "x", events: &[], action: Action::Allow };
         let moment = Moment { now, memory: HOUR, rules: 1 };
         histories.with(Conversation { key_id: key, user }, moment, |remembered| {
             remembered.history.observe(&seen, &settings, now, |_| Vec::new())
@@ -175,7 +175,7 @@ mod tests {
         let settings = Settings { repeats: 3, prompts: 8, half_life: HOUR };
         let whose = Conversation { key_id: "a", user: None };
         let moment = |rules| Moment { now: Duration::from_secs(5), memory: HOUR, rules };
-        let seen = |hash| Seen { hash, text: "tell me", events: &[], action: Action::Block };
+        let seen = |hash| Seen { asked: hash, hash, text: "tell me", events: &[], action: Action::Block };
         let refused = |hash| {
             let mut history = History::default();
             history.observe(&seen(hash), &settings, Duration::from_secs(5), |_| Vec::new());

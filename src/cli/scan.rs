@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use tollgate_filters::json::{JsonError, Kind, Reader};
+use tollgate_filters::request::body::Place;
+use tollgate_filters::request::scan::behaviour::Attached;
 use tollgate_filters::request::scan::inspect::{Inspection, Terms, Verdict};
 use tollgate_filters::request::scan::policy::{Action, Mode};
 use tollgate_filters::request::scan::scanner::{Scanner, Scratch};
@@ -116,13 +118,17 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// Nesting of a line's JSON.
+const MOST_DEPTH: u32 = 64;
+
 /// One line of input.
 #[derive(Debug, Default)]
 struct Line<'a> {
     /// The JSON text of the id, to be given back as it is.
     id: Option<&'a [u8]>,
     conversation: Option<Cow<'a, str>>,
-    texts: Vec<(Role, Cow<'a, str>)>,
+    texts: Vec<(Role, Place, Cow<'a, str>)>,
+    attached: Attached,
 }
 
 struct Lines<'l> {
@@ -176,7 +182,7 @@ impl<'l> Lines<'l> {
             let verdict = self.inspect(&parsed);
             let took = began.elapsed();
             self.prompts += 1;
-            self.bytes += parsed.texts.iter().map(|(_, text)| text.len() as u64).sum::<u64>();
+            self.bytes += parsed.texts.iter().map(|(_, _, text)| text.len() as u64).sum::<u64>();
             self.spent += took;
             self.slowest = self.slowest.max(took);
             if self.explain {
@@ -198,10 +204,12 @@ impl<'l> Lines<'l> {
             history: scan_settings(&self.settings.behaviour),
             today: today(),
             owner: 0,
+            is_batch: false,
         };
-        let mut inspection = Inspection::new(self.scanner, &mut self.scratch, terms);
-        for (role, text) in &line.texts {
-            inspection.text(text, *role);
+        let inspection = Inspection::new(self.scanner, &mut self.scratch, terms);
+        let mut inspection = inspection.with_attached(line.attached.clone());
+        for (role, place, text) in &line.texts {
+            inspection.text(text, *role, *place);
         }
         let Some(conversation) = &line.conversation else { return inspection.finish() };
         let id = self.hasher.hash_one(conversation.as_ref());
@@ -215,7 +223,7 @@ impl<'l> Lines<'l> {
     fn explain(&self, line: &Line<'_>, verdict: &Verdict, out: &mut impl Write) -> std::io::Result<()> {
         let id = String::from_utf8_lossy(line.id.unwrap_or(b"-"));
         writeln!(out, "{id}: {} (score {:.2})", verdict.action.name(), verdict.score)?;
-        let text = line.texts.get(verdict.text).map_or("", |(_, text)| text.as_ref());
+        let text = line.texts.get(verdict.text).map_or("", |(_, _, text)| text.as_ref());
         for finding in &verdict.findings {
             let span = text.get(finding.span.clone()).unwrap_or_default();
             let place = &finding.span;
@@ -312,7 +320,7 @@ impl<'a> Line<'a> {
         std::str::from_utf8(line)
             .map_err(|error| format!("expected UTF-8, found other bytes at {}", error.valid_up_to()))?;
         let wrong = |error: JsonError| error.to_string();
-        let mut reader = Reader::new(line, 64);
+        let mut reader = Reader::new(line, MOST_DEPTH);
         let mut found = Self::default();
         reader.enter_object().map_err(wrong)?;
         while let Some(key) = reader.next_key().map_err(wrong)? {
@@ -324,12 +332,16 @@ impl<'a> Line<'a> {
                 "conversation" if reader.peek().map_err(wrong)? == Kind::String => {
                     found.conversation = Some(reader.string().map_err(wrong)?.value());
                 }
-                "text" => found.texts.push((Role::User, reader.string().map_err(wrong)?.value())),
+                "text" => {
+                    let place = Place { key: "text", index: None };
+                    found.texts.push((Role::User, place, reader.string().map_err(wrong)?.value()));
+                }
                 "messages" => found.messages(&mut reader, line).map_err(wrong)?,
                 _ => _ = reader.skip().map_err(wrong)?,
             }
         }
         reader.end().map_err(wrong)?;
+        found.attached = Attached::of(line, MOST_DEPTH);
         if found.texts.is_empty() && found.id.is_none() {
             return Err("expected {\"id\", \"text\"} or {\"id\", \"messages\"}, found neither".to_owned());
         }
@@ -338,7 +350,7 @@ impl<'a> Line<'a> {
 
     fn messages(&mut self, reader: &mut Reader<'a>, line: &'a [u8]) -> Result<(), JsonError> {
         for text in tollgate_filters::request::body::texts_of_messages(reader)? {
-            self.texts.push((text.role, text.value(line)));
+            self.texts.push((text.role, text.place, text.value(line)));
         }
         Ok(())
     }
@@ -359,13 +371,15 @@ mod tests {
     #[test]
     fn lines_are_read_in_both_forms() {
         let line = Line::parse(br#"{"text":"a\nb","id":7,"extra":[1]}"#).expect("good");
-        assert_eq!((line.id, line.texts), (Some(&b"7"[..]), vec![(Role::User, "a\nb".into())]));
+        let place = Place { key: "text", index: None };
+        assert_eq!((line.id, line.texts), (Some(&b"7"[..]), vec![(Role::User, place, "a\nb".into())]));
         let line = Line::parse(
             br#"{"id":"x","conversation":"c","messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"u"}]}]}"#,
         )
         .expect("good");
         assert_eq!(line.conversation.as_deref(), Some("c"));
-        assert_eq!(line.texts, [(Role::System, "s".into()), (Role::User, "u".into())]);
+        let place = |index| Place { key: "messages", index: Some(index) };
+        assert_eq!(line.texts, [(Role::System, place(0), "s".into()), (Role::User, place(1), "u".into())]);
         for bad in ["[]", "{\"id\":1", "{\"text\":7}", "{}"] {
             assert!(Line::parse(bad.as_bytes()).is_err(), "{bad}");
         }

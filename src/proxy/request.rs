@@ -126,8 +126,8 @@ async fn admit(
     ctx.record.model = Arc::clone(&stages.catalogue.entry(model).name);
     prompt.count(&stages.counters[model], &body);
     quota::admit(ctx, principal, endpoint, model, &prompt).await?;
-    let recalled = scan::recall(ctx, principal, model, &prompt).await;
-    scan::scan(ctx, principal, model, &prompt, &body, recalled)?;
+    let recalled = scan::recall(ctx, principal, endpoint, model, &prompt).await;
+    scan::scan(ctx, principal, endpoint, model, &prompt, &body, recalled)?;
     if let Some(ledger) = &ctx.state.ledger {
         let output = ctx.lease.as_ref().map_or(0, Lease::output);
         ctx.begun = Some(ledger.begin(Begun::of(&ctx.record, prompt.estimated_input(), output)));

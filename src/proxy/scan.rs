@@ -5,11 +5,12 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
+use tollgate_filters::endpoint::Endpoint;
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::auth::Principal;
 use tollgate_filters::request::body::{Prompt, Text};
 use tollgate_filters::request::scan::Role;
-use tollgate_filters::request::scan::behaviour::History;
+use tollgate_filters::request::scan::behaviour::{Attached, History};
 use tollgate_filters::request::scan::inspect::{Inspection, Terms, Verdict};
 use tollgate_filters::request::scan::policy::{Action, LEARNED_RULE, Mode};
 
@@ -36,12 +37,14 @@ pub(super) enum Recalled {
 pub(super) async fn recall(
     ctx: &RequestCtx,
     principal: &Principal,
+    endpoint: Endpoint,
     model: usize,
     prompt: &Prompt,
 ) -> Recalled {
     let (stages, state) = (&ctx.stages, &ctx.state);
     let behaviour = &stages.settings.scan.behaviour;
     let is_off = !behaviour.is_shared
+        || !has_turns(endpoint)
         || behaviour.mode == Mode::Off
         || stages.policies[principal.tenant_index].of(model).mode == Mode::Off;
     let Some(shared) = &state.shared_histories else { return Recalled::Apart };
@@ -91,6 +94,7 @@ pub(super) fn moment(state: &State, stages: &Stages) -> Moment {
 pub(super) fn scan(
     ctx: &mut RequestCtx,
     principal: &Principal,
+    endpoint: Endpoint,
     model: usize,
     prompt: &Prompt,
     body: &[u8],
@@ -104,10 +108,11 @@ pub(super) fn scan(
     }
     let terms = Terms {
         policy,
-        behaviour: settings.behaviour.mode,
+        behaviour: if has_turns(endpoint) { settings.behaviour.mode } else { Mode::Off },
         history: scan_settings(&settings.behaviour),
         today: today(),
         owner: owner(principal),
+        is_batch: is_batch(prompt),
     };
     let budget = settings.budget_bytes;
     let length = prompt.texts.iter().map(Text::len).sum();
@@ -119,12 +124,15 @@ pub(super) fn scan(
     let mut observed = None;
     let (verdict, counts) = with_scratch(scanner, settings.remembered_texts, |scratch| {
         let mut inspection = Inspection::new(scanner, &mut *scratch, terms);
+        if terms.behaviour > Mode::Off {
+            inspection = inspection.with_attached(Attached::of(body, stages.settings.limits.json_depth));
+        }
         let (mut before, mut after) = (0, length);
         for text in &prompt.texts {
             let value = text.value(body);
             after -= text.len();
             let part = if length > budget { ends(&value, before, after, budget) } else { value };
-            inspection.text(&part, text.role);
+            inspection.text(&part, text.role, text.place);
             before += text.len();
         }
         let moment = moment(&ctx.state, stages);
@@ -161,6 +169,17 @@ pub(super) fn scan(
     let place = prompt.texts[verdict.text].place;
     let rule = verdict.findings.first().map_or_else(|| LEARNED_RULE.into(), |first| first.rule.clone());
     Err(Refusal::PromptBlocked { place, rule })
+}
+
+/// Whether what is sent there is said to a model that answers: what is embedded, ranked or counted is sent again and again,
+/// and is nobody's turn.
+fn has_turns(endpoint: Endpoint) -> bool {
+    endpoint.is_chat() || endpoint == Endpoint::Completions
+}
+
+/// Whether there are several prompts that know nothing of each other.
+fn is_batch(prompt: &Prompt) -> bool {
+    prompt.texts.iter().any(|text| text.place.key == "prompt" && text.place.index > Some(0))
 }
 
 /// Whose texts are remembered together: those of a tenant, by its name, which stays the same through a reload.

@@ -17,10 +17,14 @@ use std::time::Duration;
 use super::pattern::{EDGE, Event};
 use super::policy::Action;
 
+mod asked;
+mod attached;
 mod declined;
 mod kept;
 mod sketch;
 
+pub use asked::{Asked, prompt_hash};
+pub use attached::Attached;
 pub(super) use declined::declines;
 pub use kept::Kept;
 pub use sketch::{Sketch, text_hash};
@@ -57,7 +61,9 @@ pub struct Settings {
 /// One prompt, as the other layers saw it.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// Hash of its normalised text; see [`text_hash`].
+    /// Hash of what its request asks anew; see [`Asked::hash`].
+    pub asked: u64,
+    /// Hash of its normalised text; see [`prompt_hash`].
     pub hash: u64,
     /// Its normalised text, for what must be compared with a refused one. Not kept.
     pub text: &'a str,
@@ -96,6 +102,8 @@ pub enum Pattern {
 pub struct History {
     last_hash: u64,
     times: u32,
+    /// Hash of the last prompt's text alone: it may come again in a request that asks something else.
+    last_text: u64,
     ends: VecDeque<Vec<Chain>>,
     refused: VecDeque<(u64, Sketch)>,
     /// What the model declined to answer, and how often that was asked again.
@@ -140,15 +148,27 @@ impl History {
         seen: &Seen<'_>,
         settings: &Settings,
         now: Duration,
+        rules_in: impl FnMut(&[Event]) -> Vec<u32>,
+    ) -> Vec<Pattern> {
+        self.times = if self.last_hash == seen.asked { self.times.saturating_add(1) } else { 1 };
+        self.last_hash = seen.asked;
+        let repeated = (self.times >= settings.repeats).then_some(Pattern::Repeated { times: self.times });
+        let mut patterns = self.read(seen, settings, now, rules_in);
+        patterns.splice(0..0, repeated);
+        patterns
+    }
+
+    /// The same for a turn of a request that goes on: how often a request comes is not counted.
+    pub fn read(
+        &mut self,
+        seen: &Seen<'_>,
+        settings: &Settings,
+        now: Duration,
         mut rules_in: impl FnMut(&[Event]) -> Vec<u32>,
     ) -> Vec<Pattern> {
         let mut patterns = Vec::new();
-        self.times = if self.last_hash == seen.hash { self.times.saturating_add(1) } else { 1 };
-        self.last_hash = seen.hash;
-        if self.times >= settings.repeats {
-            patterns.push(Pattern::Repeated { times: self.times });
-        }
-        if self.times == 1 && settings.prompts > 0 && !seen.events.is_empty() {
+        let is_other = std::mem::replace(&mut self.last_text, seen.hash) != seen.hash;
+        if is_other && settings.prompts > 0 && !seen.events.is_empty() {
             let found = self.read_together(seen, settings.prompts, &mut rules_in);
             patterns.extend(found.into_iter().map(|rule| Pattern::Pieces { rule }));
         }
@@ -173,7 +193,7 @@ impl History {
         self.declined.push_front(Sketch::of(seen.text));
     }
 
-    /// Hash of the prompt observed last.
+    /// Hash of what the request observed last asked.
     #[must_use]
     pub fn last_hash(&self) -> u64 {
         self.last_hash
@@ -184,7 +204,7 @@ impl History {
         self.ends.clear();
     }
 
-    /// Says that a prompt, by its hash, got no answer: asking it again is no repeat. One that is not the last any more counts no more.
+    /// Says that a request, by the hash of what it asked, got no answer: asking it again is no repeat. One that is not the last any more counts no more.
     pub fn unanswered(&mut self, hash: u64) {
         if self.last_hash == hash {
             self.times = self.times.saturating_sub(1);

@@ -5,14 +5,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::behaviour::{self, History, Pattern, Seen, declines, text_hash};
+use super::behaviour::{self, Asked, Attached, History, Pattern, Seen, declines, prompt_hash, text_hash};
 use super::pattern::{Event, Subject};
 use super::policy::{Action, Aside, Judgement, LEARNED_RULE, Mode, Policy};
 use super::scanner::{Scanner, Scratch};
 use super::{Category, Finding, Role, Severity, View};
+use crate::request::body::Place;
 use crate::units::Day;
 
-/// Turns of one request that are read together, the last ones.
+/// Texts of one request whose rule words are read together, the first ones.
 const TURNS: usize = 32;
 
 /// How to look at a request.
@@ -28,6 +29,8 @@ pub struct Terms<'t> {
     pub today: Day,
     /// Whose texts these are: what was seen in one is remembered for its owner alone.
     pub owner: u64,
+    /// Whether each text is a prompt of its own, in a batch: they are no turns of one conversation.
+    pub is_batch: bool,
 }
 
 /// What is done with a request, and why.
@@ -75,6 +78,14 @@ pub struct Inspection<'i> {
     terms: Terms<'i>,
     verdict: Verdict,
     count: usize,
+    /// What is attached to messages that come yet.
+    attached: Attached,
+    /// The message under way.
+    place: Option<Place>,
+    /// What the request asks anew.
+    asked: Asked,
+    /// How often one prompt comes in a row in this request, at most.
+    times: u32,
     /// The turns of this request, read together.
     turns: History,
     /// The last text of the person asking.
@@ -85,6 +96,7 @@ pub struct Inspection<'i> {
 #[derive(Debug, Default)]
 struct Turn {
     number: usize,
+    hash: u64,
     text: String,
     events: Vec<Event>,
     findings: Vec<Finding>,
@@ -107,15 +119,39 @@ impl<'i> Inspection<'i> {
             is_exempt: false,
             aside: Aside::default(),
         };
-        Self { scanner, scratch, terms, verdict, count: 0, turns: History::default(), last: None }
+        Self {
+            scanner,
+            scratch,
+            terms,
+            verdict,
+            count: 0,
+            attached: Attached::default(),
+            place: None,
+            asked: Asked::default(),
+            times: 0,
+            turns: History::default(),
+            last: None,
+        }
     }
 
-    /// Looks at the next text.
-    pub fn text(&mut self, text: &str, role: Role) {
+    /// Takes note of what is attached to the messages, which tells equal words apart.
+    #[must_use]
+    pub fn with_attached(mut self, attached: Attached) -> Self {
+        self.attached = attached;
+        self
+    }
+
+    /// Looks at the next text, which stands at `place`.
+    pub fn text(&mut self, text: &str, role: Role, place: Place) {
         let number = self.count;
         self.count += 1;
-        let Terms { policy, today, .. } = self.terms;
-        let is_joined = role == Role::User && self.terms.behaviour > Mode::Off;
+        let Terms { policy, today, is_batch, .. } = self.terms;
+        let has_behaviour = self.terms.behaviour > Mode::Off;
+        if has_behaviour && self.place.replace(place) != Some(place) {
+            self.begin(place);
+        }
+        let is_prompt = role == Role::User && has_behaviour;
+        let is_joined = is_prompt && !is_batch;
         let scanned = self.scanner.scan_for(self.terms.owner, text, role, is_joined, self.scratch);
         let judgement = policy.judge(role, scanned.findings, scanned.learned, today);
         self.verdict.is_exempt |= judgement.is_exempt;
@@ -127,9 +163,15 @@ impl<'i> Inspection<'i> {
             let findings = counting(policy, today, scanned.findings, learned.clone());
             self.verdict.replace(number, &judgement, findings);
         }
-        if is_joined {
+        if has_behaviour && !is_prompt {
+            self.asked.add(role, text_hash(text));
+        }
+        if is_prompt {
+            let hash = prompt_hash(scanned.normalised);
+            self.asked.add(role, hash);
             let turn = Turn {
                 number,
+                hash,
                 text: scanned.normalised.to_owned(),
                 events: scanned.events.to_vec(),
                 findings: scanned.findings.to_vec(),
@@ -140,18 +182,11 @@ impl<'i> Inspection<'i> {
             };
             if let Some(before) = self.last.replace(turn)
                 && self.count <= TURNS
+                && is_joined
             {
-                let patterns = observe(
-                    self.scanner,
-                    self.scratch,
-                    &self.terms,
-                    &before,
-                    &mut self.turns,
-                    Duration::ZERO,
-                );
-                self.add(&before, &patterns);
+                self.read(&before, Duration::ZERO);
                 if before.is_declined {
-                    self.turns.declined_last(&seen(&before));
+                    self.turns.declined_last(&seen(&before, 0));
                 }
             }
         } else if role == Role::Assistant
@@ -172,16 +207,43 @@ impl<'i> Inspection<'i> {
     #[must_use]
     pub fn finish_in(mut self, now: Duration, lend: impl FnOnce(&mut dyn FnMut(&mut History))) -> Verdict {
         let Some(last) = self.last.take() else { return self.verdict };
-        let patterns = observe(self.scanner, self.scratch, &self.terms, &last, &mut self.turns, now);
-        self.add(&last, &patterns);
+        while let Some(attached) = self.attached.next() {
+            self.times = self.times.max(self.asked.begin(attached));
+        }
+        self.times = self.times.max(self.asked.end());
+        let asked = self.asked.hash();
+        if !self.terms.is_batch {
+            self.read(&last, now);
+            if self.times >= self.terms.history.repeats {
+                self.add(&last, &[Pattern::Repeated { times: self.times }]);
+            }
+        }
         lend(&mut |history| {
-            let patterns = observe(self.scanner, self.scratch, &self.terms, &last, history, now);
+            let seen = seen(&last, asked);
+            let rules_in = rules_in(self.scanner, self.scratch);
+            let patterns = history.observe(&seen, &self.terms.history, now, rules_in);
             self.add(&last, &patterns);
             if self.verdict.action == Action::Block {
-                history.refuse_last(&seen(&last));
+                history.refuse_last(&seen);
             }
         });
         self.verdict
+    }
+
+    /// Begins the message at `place`. Those before it without a text have something attached at most.
+    fn begin(&mut self, place: Place) {
+        while let Some(attached) = self.attached.next_before(place) {
+            self.times = self.times.max(self.asked.begin(attached));
+        }
+        let attached = self.attached.at(place);
+        self.times = self.times.max(self.asked.begin(attached));
+    }
+
+    /// Reads a turn together with the earlier ones of the request.
+    fn read(&mut self, turn: &Turn, now: Duration) {
+        let rules_in = rules_in(self.scanner, self.scratch);
+        let patterns = self.turns.read(&seen(turn, 0), &self.terms.history, now, rules_in);
+        self.add(turn, &patterns);
     }
 
     /// Judges a turn again with what the run of turns shows.
@@ -239,27 +301,15 @@ fn counting(policy: &Policy, today: Day, findings: &[Finding], learned: (f32, Ra
     findings
 }
 
-fn seen(turn: &Turn) -> Seen<'_> {
-    Seen {
-        hash: text_hash(&turn.text),
-        text: &turn.text,
-        events: &turn.events,
-        action: turn.judgement.action,
-    }
+fn seen(turn: &Turn, asked: u64) -> Seen<'_> {
+    let Turn { hash, text, events, judgement, .. } = turn;
+    Seen { asked, hash: *hash, text, events, action: judgement.action }
 }
 
-fn observe(
-    scanner: &Scanner,
-    scratch: &mut Scratch,
-    terms: &Terms<'_>,
-    turn: &Turn,
-    history: &mut History,
-    now: Duration,
-) -> Vec<Pattern> {
+/// Tells which rules a row of rule words of a person's satisfies.
+fn rules_in<'s>(scanner: &'s Scanner, scratch: &'s mut Scratch) -> impl FnMut(&[Event]) -> Vec<u32> + 's {
     let subject = Subject::new(View::Normalised, Role::User);
-    history.observe(&seen(turn), &terms.history, now, |events| {
-        scanner.patterns().rules_in(events, subject, scratch.patterns_mut())
-    })
+    move |events| scanner.patterns().rules_in(events, subject, scratch.patterns_mut())
 }
 
 /// What a pattern of behaviour is as a finding.

@@ -82,6 +82,11 @@ pub fn prepare() {
     table::Table::get();
 }
 
+/// The Latin letter that `c` looks like, where it is none itself.
+pub(super) fn latin(c: char) -> Option<char> {
+    table::Table::get().latin(c)
+}
+
 /// Buffers that are used for one text after the other.
 #[derive(Debug, Default)]
 pub struct Scratch {

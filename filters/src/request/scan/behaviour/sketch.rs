@@ -23,7 +23,7 @@ pub fn text_hash(text: &str) -> u64 {
     mix(hash, u64::from_le_bytes(last) | 0x2020_2020_2020_2020)
 }
 
-fn mix(hash: u64, word: u64) -> u64 {
+pub(super) fn mix(hash: u64, word: u64) -> u64 {
     let product = u128::from(hash ^ word).wrapping_mul(u128::from(MIX) << 1 | 1);
     (product as u64 ^ (product >> 64) as u64).rotate_left(23).wrapping_add(MIX)
 }

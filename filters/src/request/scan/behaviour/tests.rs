@@ -40,7 +40,13 @@ fn run(prompts: &[&str]) -> Vec<Vec<Pattern>> {
     let mut history = History::default();
     let observe = |text: &&str| {
         let events = events(text);
-        let seen = Seen { hash: text_hash(text), text, events: &events, action: Action::Allow };
+        let seen = Seen {
+            asked: text_hash(text),
+            hash: text_hash(text),
+            text,
+            events: &events,
+            action: Action::Allow,
+        };
         history.observe(&seen, &SETTINGS, Duration::ZERO, rules_in)
     };
     prompts.iter().map(observe).collect()
@@ -90,7 +96,8 @@ fn asking_again_after_no_answer_is_no_repeat() {
     let mut history = History::default();
     for _ in 0..100 {
         let text = "What is a bond?";
-        let seen = Seen { hash: text_hash(text), text, events: &[], action: Action::Allow };
+        let seen =
+            Seen { asked: text_hash(text), hash: text_hash(text), text, events: &[], action: Action::Allow };
         assert!(history.observe(&seen, &SETTINGS, Duration::ZERO, rules_in).is_empty());
         history.unanswered(seen.hash + 1);
         history.unanswered(seen.hash);
@@ -101,7 +108,7 @@ fn asking_again_after_no_answer_is_no_repeat() {
 fn what_follows_a_refusal_is_compared_with_it() {
     let mut history = History::default();
     let mut observe = |text: &str, action, refused| {
-        let seen = Seen { hash: text_hash(text), text, events: &[], action };
+        let seen = Seen { asked: text_hash(text), hash: text_hash(text), text, events: &[], action };
         let patterns = history.observe(&seen, &SETTINGS, Duration::ZERO, rules_in);
         if refused {
             history.refuse_last(&seen);
@@ -121,7 +128,7 @@ fn refusals_add_up_and_are_forgotten() {
     let mut history = History::default();
     let mut send = |seconds: u64, action| {
         let text = seconds.to_string();
-        let seen = Seen { hash: seconds, text: &text, events: &[], action };
+        let seen = Seen { asked: seconds, hash: seconds, text: &text, events: &[], action };
         let patterns = history.observe(&seen, &SETTINGS, Duration::from_secs(seconds), rules_in);
         if action == Action::Block {
             history.refuse_last(&seen);
@@ -144,7 +151,8 @@ fn refusals_add_up_and_are_forgotten() {
 fn what_the_model_declined_is_not_to_be_asked_again_and_again() {
     let mut history = History::default();
     let mut ask = |text: &str| {
-        let seen = Seen { hash: text_hash(text), text, events: &[], action: Action::Allow };
+        let seen =
+            Seen { asked: text_hash(text), hash: text_hash(text), text, events: &[], action: Action::Allow };
         let patterns = history.observe(&seen, &SETTINGS, Duration::ZERO, rules_in);
         history.declined_last(&seen);
         patterns
@@ -167,7 +175,7 @@ proptest::proptest! {
             words.sort_by_key(|word| word.1);
             let events: Vec<Event> = words.into_iter().map(|(word, end)| event(word, end.min(length).saturating_sub(6), end.min(length))).collect();
             let text = "x".repeat(length);
-            let seen = Seen { hash: number as u64, text: &text, events: &events, action: Action::Allow };
+            let seen = Seen { asked: number as u64, hash: number as u64, text: &text, events: &events, action: Action::Allow };
             history.observe(&seen, &SETTINGS, Duration::ZERO, rules_in);
             proptest::prop_assert!(history.ends.len() <= SETTINGS.prompts);
             for chain in history.ends.iter().flatten() {
