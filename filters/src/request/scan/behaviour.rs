@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::Severity;
 use super::pattern::{EDGE, Event};
 use super::policy::Action;
 
@@ -85,6 +86,11 @@ pub enum Pattern {
     Pieces {
         /// The rule.
         rule: u32,
+    },
+    /// What the last turns of a request have in them as one text, and none of them alone.
+    Together {
+        /// How much that weighs.
+        severity: Severity,
     },
     /// Nearly a prompt that was refused.
     Variation,

@@ -13,6 +13,10 @@ use super::{Category, Finding, Role, Severity, View};
 use crate::request::body::Place;
 use crate::units::Day;
 
+mod together;
+
+use together::Together;
+
 /// Texts of one request whose rule words are read together, the first ones.
 const TURNS: usize = 32;
 
@@ -88,6 +92,8 @@ pub struct Inspection<'i> {
     times: u32,
     /// The turns of this request, read together.
     turns: History,
+    /// The last short ones, to be read as one text.
+    together: Together,
     /// The last text of the person asking.
     last: Option<Turn>,
 }
@@ -130,6 +136,7 @@ impl<'i> Inspection<'i> {
             asked: Asked::default(),
             times: 0,
             turns: History::default(),
+            together: Together::default(),
             last: None,
         }
     }
@@ -180,6 +187,9 @@ impl<'i> Inspection<'i> {
                 learned_span: learned.1,
                 is_declined: false,
             };
+            if is_joined {
+                self.together.add(text);
+            }
             if let Some(before) = self.last.replace(turn)
                 && self.count <= TURNS
                 && is_joined
@@ -217,6 +227,7 @@ impl<'i> Inspection<'i> {
             if self.times >= self.terms.history.repeats {
                 self.add(&last, &[Pattern::Repeated { times: self.times }]);
             }
+            self.read_as_one(&last);
         }
         lend(&mut |history| {
             let seen = seen(&last, asked);
@@ -244,6 +255,23 @@ impl<'i> Inspection<'i> {
         let rules_in = rules_in(self.scanner, self.scratch);
         let patterns = self.turns.read(&seen(turn, 0), &self.terms.history, now, rules_in);
         self.add(turn, &patterns);
+    }
+
+    /// Reads the last short turns as one text, where the verdict may change by it.
+    fn read_as_one(&mut self, last: &Turn) {
+        let Terms { policy, today, .. } = self.terms;
+        for between in [" ", ""] {
+            if self.verdict.action == Action::Block {
+                return;
+            }
+            let Some(joined) = self.together.joined(between) else { return };
+            let scanned = self.scanner.scan(&joined.text, Role::User, self.scratch);
+            let counting = scanned.findings.iter().filter(|finding| policy.counts(finding, today));
+            let severity = joined.severity(counting);
+            if let Some(severity) = severity {
+                self.add(last, &[Pattern::Together { severity }]);
+            }
+        }
     }
 
     /// Judges a turn again with what the run of turns shows.
@@ -319,6 +347,7 @@ fn finding(scanner: &Scanner, pattern: &Pattern, text: &str) -> Finding {
         Pattern::Pieces { rule } => {
             ("behaviour.attack-in-pieces".into(), scanner.patterns().rule(*rule).severity)
         }
+        Pattern::Together { severity } => ("behaviour.attack-in-pieces".into(), *severity),
         Pattern::Variation => ("behaviour.variation-of-refused".into(), Severity::Medium),
         Pattern::Escalation => ("behaviour.escalation".into(), Severity::Medium),
         Pattern::AskedAgain { is_insisting } => {
