@@ -120,12 +120,15 @@ impl Asked {
             }
             return 0;
         }
-        let prompt = mix(std::mem::take(&mut self.before), message);
+        let before = std::mem::take(&mut self.before);
+        let prompt = mix(before, message);
         if std::mem::take(&mut self.is_answered) {
             (self.turn, self.after) = (0, 0);
         }
         self.turn = mix(self.turn, prompt);
-        self.times = if self.last_prompt == Some(prompt) { self.times.saturating_add(1) } else { 1 };
+        // Where a tool has worked in between, "go on" is ordinary.
+        let is_repeat = before == 0 && self.last_prompt == Some(prompt);
+        self.times = if is_repeat { self.times.saturating_add(1) } else { 1 };
         self.last_prompt = Some(prompt);
         self.times
     }
@@ -237,6 +240,7 @@ mod tests {
             ("without", &["uforget"], 5),
             ("with instructions between", &["uforget", "sbe kind"], 5),
             ("with another question between", &["uforget", "ano", "uhi", "ahello"], 1),
+            ("with a tool's work between", &["ugo on", "acall", "tdone"], 1),
             ("with a document each", &["udocument", "usum up"], 1),
         ] {
             assert_eq!(ask(&turn.repeat(5)).1, expected, "{name}");
