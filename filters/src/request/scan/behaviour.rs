@@ -1,5 +1,5 @@
-//! Layer 3: what only a run of prompts shows. A [`History`] remembers one conversation of one key: how often the last
-//! prompt came in a row, what was left open at the ends of the last prompts ("ignore the" now, "previous instructions"
+//! Layer 3: what only a run of prompts shows. A [`History`] remembers one conversation of one key: how often the same was
+//! asked in a row ([`Asked`]), what was left open at the ends of the last prompts ("ignore the" now, "previous instructions"
 //! next, with a harmless question between), and what the refused ones looked like. It keeps hashes and the places of
 //! rule words; no prompt.
 //!
