@@ -55,7 +55,7 @@ pub(super) struct NearbyScratch {
 }
 
 impl NearbyScratch {
-    /// Begins another text.
+    /// Begins another text: of one whose borders are lost the atoms were noted and nothing was looked for.
     pub(super) fn begin(&mut self) {
         self.places.clear();
     }
@@ -181,13 +181,6 @@ impl Nearby {
                 !self.patterns[number].spot.is_anchored && there.contains(&number)
             });
         }
-    }
-}
-
-impl NearbyScratch {
-    /// Begins another text: of one whose borders are lost the atoms were noted and nothing was looked for.
-    pub(super) fn begin(&mut self) {
-        self.places.clear();
     }
 }
 

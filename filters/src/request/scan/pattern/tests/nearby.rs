@@ -225,21 +225,6 @@ fn anchors_change_nothing_of_what_is_found() {
     }
 }
 
-#[test]
-fn what_was_noted_in_one_text_is_not_looked_for_in_the_next() {
-    let packs = anchored();
-    for engine in engines() {
-        let patterns = Patterns::compile(&packs, engine, lower).expect("the packs compile");
-        let (mut scratch, mut hits) = (patterns.scratch(), Vec::new());
-        let subject = Subject::new(View::Normalised, Role::User);
-        let long = format!("{}a pastebin page, wget you", "x".repeat(5_000));
-        patterns.scan(&long, Subject { has_borders: false, ..subject }, &mut scratch, &mut hits);
-        assert_eq!(hits, [], "patterns are not looked for where words have no borders");
-        patterns.scan("short", subject, &mut scratch, &mut hits);
-        assert_eq!(hits, [], "{engine:?}");
-    }
-}
-
 proptest! {
     #[test]
     fn anchored_patterns_are_found_as_the_engine_in_rust_finds_them(
