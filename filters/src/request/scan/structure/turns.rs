@@ -11,7 +11,7 @@ use memchr::{memchr_iter, memchr2, memmem};
 
 use super::super::Severity;
 use super::fence::{self, Fence};
-use super::page::{Name, Page, contains, has_words, skip_space};
+use super::page::{Name, Page, contains, continues, has_words, skip_space};
 use super::shape::{Report, Shape};
 
 /// Who speaks on a line.
@@ -30,15 +30,16 @@ const LONGEST: usize = 40;
 const NEAR: usize = 400;
 /// How far before the first turn its introduction is looked for.
 const INTRODUCTION: usize = 200;
-/// Words of those who show a conversation.
-const SHOWN: [&str; 36] = [
+/// Beginnings of words of those who show a conversation; the short ones are whole words.
+const SHOWN: [&str; 31] = [
     "chat",
     "dialog",
-    "conversation",
+    "conversa",
     "transcript",
     "script",
-    " log",
-    "log ",
+    "log",
+    "logs",
+    "demo",
     "ticket",
     "thread",
     "scene",
@@ -46,6 +47,9 @@ const SHOWN: [&str; 36] = [
     "interview",
     "example",
     "sample",
+    "excerpt",
+    "session",
+    "speakers",
     "below",
     "following",
     "continue",
@@ -56,19 +60,13 @@ const SHOWN: [&str; 36] = [
     "beispiel",
     "discussion",
     "exemple",
-    "conversaci",
-    "conversa",
-    "对话",
-    "聊天",
-    "记录",
-    "会話",
-    "対話",
-    "チャット",
-    "대화",
-    "채팅",
-    "разговор",
-    "диалог",
+    "extrait",
+    "ejemplo",
+    "esempio",
 ];
+/// The same in scripts of other letters.
+const SHOWN_FOREIGN: [&str; 10] =
+    ["对话", "聊天", "记录", "会話", "対話", "チャット", "대화", "채팅", "разговор", "диалог"];
 
 /// Judges the lines of `text`.
 pub(super) fn check(text: &str, report: &mut Report<'_>) {
@@ -242,8 +240,7 @@ impl Lines<'_> {
         let line = before.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
         let ends_with = |marks: [&str; 2]| marks.iter().any(|mark| line.ends_with(mark.as_bytes()));
         Lead {
-            is_introduction: ends_with([":", "："])
-                || SHOWN.iter().any(|word| contains(line, word.as_bytes())),
+            is_introduction: ends_with([":", "："]) || is_shown(line),
             is_question: ends_with(["?", "？"]) && self.follows_blank(start),
         }
     }
@@ -310,6 +307,18 @@ impl Lines<'_> {
         }
         true
     }
+}
+
+/// Whether a line says that a conversation is shown.
+fn is_shown(line: &[u8]) -> bool {
+    let begins = |word: &[u8]| {
+        SHOWN.iter().map(|shown| shown.as_bytes()).any(|shown| {
+            let is_long_enough = shown.len() > 4 || word.len() == shown.len() || shown == b"chat";
+            is_long_enough && continues(word, 0, shown)
+        })
+    };
+    line.split(|byte| !byte.is_ascii_alphabetic()).any(begins)
+        || SHOWN_FOREIGN.iter().any(|shown| memmem::find(line, shown.as_bytes()).is_some())
 }
 
 /// The speaker that a line begins with, the length of the mark, and whether it is a heading.
@@ -442,13 +451,18 @@ pub(super) fn bracket(page: &mut Page<'_>, at: usize, words: &[u8], behind: usiz
         }
         return;
     }
-    if !is_system || !page.begins_line(at) || at <= page.first || page.is_fenced(at) || page.is_quoted(&span)
-    {
+    if !is_system || !page.begins_line(at) || page.is_fenced(at) || page.is_quoted(&span) {
         return;
     }
     let is_repeated = bytes[behind..].starts_with(&bytes[at..behind]);
     let content = &bytes[behind..(behind + 200).min(bytes.len())];
     let line = content.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let is_closed = memchr::memchr(b'/', content).is_some_and(|hit| {
+        content[..hit].ends_with(b"[") && content[hit + 1..].starts_with(&bytes[at + 1..behind])
+    });
+    if at <= page.first && !is_closed {
+        return;
+    }
     // Lines of a log begin with a bracket too, one after the other.
     let line_start = memchr::memrchr(b'\n', &bytes[..at]).unwrap_or(0);
     let before = bytes[line_start.saturating_sub(200)..line_start]
@@ -458,7 +472,7 @@ pub(super) fn bracket(page: &mut Page<'_>, at: usize, words: &[u8], behind: usiz
     let after = content.get(line.len() + 1..).unwrap_or_default();
     let is_log = [before, after].iter().any(|line| line.trim_ascii_start().starts_with(b"["));
     let severity = match (has_words(line, 6), is_log) {
-        _ if is_repeated => Severity::High,
+        _ if is_repeated || is_closed && has_words(content, 3) => Severity::High,
         (true, false) => Severity::High,
         (false, false) if has_words(line, 2) => Severity::Medium,
         _ => return,
