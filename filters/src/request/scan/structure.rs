@@ -94,7 +94,7 @@ pub fn check(text: &str, role: Role, found: &mut Vec<Finding>, hidden: &mut Vec<
                     tags.tag(&mut page, at, &mut report, hidden)
                 }
             }
-            (b'<', Some(b'|' | b'<' | b' ' | 0xEF)) => template.token(&mut page, at),
+            (b'<', Some(b'|' | b'<' | b' ' | 0xEF)) | (b'[', Some(b'|')) => template.token(&mut page, at),
             (b'[', Some(b'a'..=b'z' | b'A'..=b'Z' | b'/' | b' ' | b'_' | b'*')) => {
                 match template.bracket(&mut page, at) {
                     Some(end) => end,

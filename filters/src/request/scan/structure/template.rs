@@ -4,7 +4,7 @@
 //! One table of names serves every family, since the families share them: ChatML and Qwen (`<|im_start|>system`),
 //! Llama 2 and Mistral (`[INST]`, `<<SYS>>`, `[SYSTEM_PROMPT]`), Llama 3 and 4 (`<|start_header_id|>`, `<|eot|>`),
 //! Gemma (`<start_of_turn>`), `DeepSeek` (`<｜User｜>`), Harmony (`<|start|>`, `<|channel|>`), Phi, Zephyr and GLM
-//! (`<|system|>`, `[gMASK]<sop>`), Command-R (`<|START_OF_TURN_TOKEN|>`), Granite (`<|start_of_role|>`), Kimi
+//! (`<|system|>`, `[gMASK]<sop>`), Exaone (`[|system|]`), Command-R (`<|START_OF_TURN_TOKEN|>`), Granite (`<|start_of_role|>`), Kimi
 //! (`<|im_system|>`). Names are compared by letters alone, so spaces, bars of another width and case do not hide
 //! them.
 //!
@@ -91,7 +91,7 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Looks at `<` followed by `|`, `<`, a space or a bar of full width; gives where to go on.
+    /// Looks at `<` followed by `|`, `<`, a space or a bar of full width, or at `[` followed by `|`; gives where to go on.
     pub(super) fn token(&mut self, page: &mut Page<'_>, at: usize) -> usize {
         match piped(page.bytes, at).or_else(|| double_angle(page.bytes, at)) {
             Some((token, end)) => self.see(page, token, at..end),
@@ -111,10 +111,9 @@ impl Scan {
         let end = at + 1 + length + 1;
         let token = match &inside[..length] {
             b"start_of_turn" | b"START_OF_TURN" => Token::OpenNamed,
-            b"extra_id_0" | b"extra_id_1" => Token::OpenNamed,
-            b"end_of_turn" | b"END_OF_TURN" | b"eos" | b"EOS" | b"eot" | b"EOS_TOKEN" | b"eod" => {
-                Token::Close
-            }
+            b"extra_id_0" | b"extra_id_1" | b"SPECIAL_10" | b"SPECIAL_11" => Token::OpenNamed,
+            b"end_of_turn" | b"END_OF_TURN" | b"eos" | b"EOS" | b"eot" | b"EOS_TOKEN" | b"eod" | b"eoh"
+            | b"eoa" => Token::Close,
             b"sop" | b"bos" | b"BOS" | b"BOS_TOKEN" => Token::Begin,
             b"SYS" => Token::Open(Speaker::System),
             b"/SYS" => Token::Part,
@@ -259,7 +258,9 @@ impl Scan {
     fn note_order(&mut self, page: &Page<'_>, token: Token, span: &Range<usize>) {
         let (last, last_end) = match self.last {
             None => {
-                self.is_torn |= span.start > page.first;
+                // None begins with an end or an answer.
+                self.is_torn |= span.start > page.first
+                    || matches!(token, Token::Close | Token::Open(Speaker::Assistant | Speaker::Tool));
                 return;
             }
             Some(last) => last,
@@ -347,7 +348,7 @@ pub(super) fn disguised(text: &str, report: &mut Report<'_>) {
     }
 }
 
-/// `<|name|>`, with bars of any width and spaces anywhere.
+/// `<|name|>` or `[|name|]`, with bars of any width and spaces anywhere.
 fn piped(bytes: &[u8], at: usize) -> Option<(Token, usize)> {
     let from = skip_bar(bytes, skip_blank(bytes, at + 1))?;
     let window = &bytes[from..(from + LONGEST).min(bytes.len())];
@@ -356,7 +357,8 @@ fn piped(bytes: &[u8], at: usize) -> Option<(Token, usize)> {
     // The bar of full width is EF BD 9C; its bytes are in no name, so the search may as well end at its first.
     let length = window[..length].windows(3).position(|three| three == "｜".as_bytes()).unwrap_or(length);
     let after = skip_blank(bytes, skip_bar(bytes, from + length)?);
-    if bytes.get(after) != Some(&b'>') {
+    let close = if bytes[at] == b'[' { b']' } else { b'>' };
+    if bytes.get(after) != Some(&close) {
         return None;
     }
     let is_end = window.first() == Some(&b'/');
@@ -398,7 +400,9 @@ fn piped(bytes: &[u8], at: usize) -> Option<(Token, usize)> {
         }
         b"imend" | b"eotid" | b"eomid" | b"eot" | b"eom" | b"end" | b"endofturntoken" | b"endofturn"
         | b"endofsentence" | b"endoftext" | b"endofprompt" | b"endofuser" | b"endofsystem"
-        | b"endofassistant" | b"eos" | b"return" | b"turnend" | b"endtext" | b"eostoken" => Token::Close,
+        | b"endofassistant" | b"eos" | b"return" | b"turnend" | b"endtext" | b"eostoken" | b"separator" => {
+            Token::Close
+        }
         b"user" | b"system" | b"assistant" | b"tool" | b"human" | b"developer" => Token::Close,
         b"beginoftext" | b"beginofsentence" | b"startoftext" | b"bos" | b"bostoken" => Token::Begin,
         b"message" | b"channel" | b"endheaderid" | b"headerend" | b"immiddle" | b"imsep" | b"endofrole"
