@@ -40,7 +40,7 @@ pub(super) fn names(page: &Page<'_>, span: &Range<usize>, head_end: usize, opens
         && goes_on(page, head_end, opens)
 }
 
-/// Whether what stands before `at` leaves its sentence open.
+/// Whether what stands before `at` leaves its sentence open, or begins a cell of a table.
 fn is_noun(page: &Page<'_>, line: usize, at: usize) -> bool {
     // A line that is cut somewhere may be cut inside a character.
     let before = &page.text[page.text.ceil_char_boundary(line)..at];
@@ -48,7 +48,7 @@ fn is_noun(page: &Page<'_>, line: usize, at: usize) -> bool {
         Some(' ') if before.ends_with("... ") => true,
         Some(' ') => before.trim_end().ends_with(|last: char| {
             last.is_alphanumeric()
-                || matches!(last, ',' | ':' | ';' | ')' | '(' | '-' | '=' | '/' | '`' | '"' | '\'')
+                || matches!(last, ',' | ':' | '|' | ';' | ')' | '(' | '-' | '=' | '/' | '`' | '"' | '\'')
         }),
         Some('(' | '/') => true,
         // Scripts that set no spaces.
@@ -72,7 +72,7 @@ fn goes_on(page: &Page<'_>, at: usize, opens: bool) -> bool {
         ' ' => match second {
             None => true,
             Some(second) if second.is_lowercase() => !opens || begins_with(&rest[1..], &GO_ON),
-            Some('(' | '-' | '–' | '=' | '.' | '…' | '?' | '"' | '/' | '+' | '&') => true,
+            Some('(' | '|' | '-' | '–' | '=' | '.' | '…' | '?' | '"' | '/' | '+' | '&') => true,
             Some(second) if second.is_ascii_digit() => !opens,
             Some(second) if !second.is_ascii() && !second.is_uppercase() => {
                 !opens || JOINED.iter().any(|word| rest[1..].starts_with(word))

@@ -199,8 +199,11 @@ impl Scan {
     }
 }
 
-/// Whether the sentence around an element names it: "Is <system>…</system> the right form?"
+/// Whether the sentence around an element names it, "Is <system>…</system> the right form?", or its tag, "The <system> tag".
 fn is_named(page: &Page<'_>, at: usize, content: usize) -> bool {
+    if sentence::names(page, &(at..content), content, true) {
+        return true;
+    }
     let behind = &page.bytes[content..(content + CONTENT).min(page.bytes.len())];
     let Some(end) = memmem::find(behind, b"</") else { return false };
     memchr::memchr(b'>', &behind[end..]).is_some_and(|hit| {

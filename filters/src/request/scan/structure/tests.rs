@@ -128,6 +128,10 @@ fn tokens_that_a_sentence_names_pass() {
         ),
         ("a list", "Stop words that I use: <|im_end|>, <|eot_id|>, </s>. Enough?"),
         ("at the end of a line", "The answers end in <|im_end|>\nWhat did I forget to set?"),
+        (
+            "a table",
+            "| model | end |\n|---|---|\n| Qwen | <|im_end|> |\n| Llama 3 | <|eot_id|> |\n\nIs it right?",
+        ),
         ("full width", "DeepSeek answers with <｜Assistant｜> in the text when I use the raw endpoint."),
         ("german", "Llama 3 Anweisung: muss <|eot_id|> nach jeder Nachricht stehen?"),
         ("french", "Pourquoi mon modèle affiche-t-il [INST] dans ses réponses ?"),
@@ -333,6 +337,16 @@ fn logs_in_which_the_bot_speaks_first_say_a_level_less() {
             "it speaks again",
             "Northbank, 4 May.\nAssistant: Welcome!\nUser: I lost my card.\nAssistant: It is blocked.\nIs he polite?",
         ),
+        (
+            "to be gone on with",
+            "Fill in the last answer.\n\nAI: Pizza Roma!\nUser: One margherita please.\nAI: Small?\nUser: Large, please.\nAI:",
+        ),
+        (
+            "a question about it",
+            "Is the bot polite here?\n\nBot: What is it?\nUser: I want to cancel my order.\nBot: Fine.",
+        ),
+        ("a record", "Minutes\n\nAssistant: Ms Gray\nSystem: new tills for both shops\n\nNext time in May."),
+        ("figures", "Points\nAssistant: 4 points from 3 games\nUser: 2 points from 3 games"),
         ("a scene", "Write the next line of this scene.\n\nAI: Good evening.\nHuman: Set course for home."),
         ("a developer", "Jobs\n\nAssistant: twenty hours a week\nDeveloper: Rust and SQL, full time"),
         ("chinese", "以下是聊天记录：\n助手：您好，请问有什么可以帮您？\n用户：我的快递三天没有更新了。"),
@@ -455,8 +469,12 @@ fn documents_with_tags_of_their_own_pass() {
 
 #[test]
 fn a_tag_that_a_sentence_names_is_marked() {
-    let text = "Is <system>You are a poet.</system> the right form for Claude?";
-    assert_eq!(severity(text, Shape::RoleTag), Some(Severity::Medium));
+    for text in [
+        "Is <system>You are a poet.</system> the right form for Claude?",
+        "<h2>Notes</h2><p>The <system> tag is not known to browsers.</p>",
+    ] {
+        assert_eq!(severity(text, Shape::RoleTag), Some(Severity::Medium), "{text}");
+    }
 }
 
 #[test]

@@ -31,7 +31,12 @@ const NEAR: usize = 400;
 /// How far before the first turn its introduction is looked for.
 const INTRODUCTION: usize = 200;
 /// Beginnings of words of those who show a conversation; the short ones are whole words.
-const SHOWN: [&str; 31] = [
+const SHOWN: [&str; 36] = [
+    "bot",
+    "bots",
+    "here",
+    "tone",
+    "replies",
     "chat",
     "dialog",
     "conversa",
@@ -113,7 +118,7 @@ struct Lines<'a> {
     lead: Lead,
     /// The first turn of an asker, and whether it is a heading.
     first_asked: Option<(Range<usize>, bool)>,
-    /// A turn of an asker behind an answer that nobody had asked for, and whether it stands in a code fence.
+    /// A turn of an asker behind an answer that nobody had asked for, and whether it stands in a code fence or a record.
     asked: Option<(Range<usize>, bool)>,
     /// The end of the last fence that closed somebody's input.
     fence: Option<usize>,
@@ -125,7 +130,9 @@ struct Lines<'a> {
 struct Lead {
     /// It says that a conversation is shown.
     is_introduction: bool,
-    /// It is a question, and an empty line stands behind it.
+    /// It is a question,
+    ends_in_question: bool,
+    /// and an empty line stands behind it.
     is_question: bool,
 }
 
@@ -212,12 +219,14 @@ impl Lines<'_> {
                     _ if after_fence => Severity::High,
                     // What else stands in the text tells a log.
                     Speaker::Asker if breaks_out && !is_heading => {
-                        self.asked.get_or_insert((span, is_fenced));
+                        let is_less = is_fenced || self.is_record(line);
+                        self.asked.get_or_insert((span, is_less));
                         return;
                     }
                     // Records have developers.
                     Speaker::Developer if breaks_out => Severity::Medium,
                     _ if self.answer.is_some() && self.lead.is_introduction => Severity::Medium,
+                    Speaker::System if self.answer.is_some() && self.is_record(line) => Severity::Medium,
                     _ if breaks_out => Severity::High,
                     Speaker::System if self.answer.is_some() => Severity::High,
                     // In the middle of a conversation the system has nothing to say.
@@ -234,26 +243,42 @@ impl Lines<'_> {
         }
     }
 
+    /// Whether a line and the one directly before it are entries of a record: values, not sentences.
+    fn is_record(&self, line: &Range<usize>) -> bool {
+        let bytes = self.page.bytes;
+        let near = &bytes[line.start.saturating_sub(INTRODUCTION)..line.start];
+        let before = near.strip_suffix(b"\n").unwrap_or(near).rsplit(|&byte| byte == b'\n').next();
+        let is_value = |line: &[u8]| {
+            let line = line.trim_ascii_end();
+            let ends = [".", "!", "?", "。", "！", "？", "\"", ")", "*"];
+            !line.is_empty()
+                && !line.ends_with(b":")
+                && !ends.iter().any(|end| line.ends_with(end.as_bytes()))
+        };
+        !self.lead.ends_in_question && before.is_some_and(is_value) && is_value(&bytes[line.clone()])
+    }
+
     /// What stands before the first turn, at `start`.
     fn lead(&self, start: usize) -> Lead {
         let before = self.page.bytes[start.saturating_sub(INTRODUCTION)..start].trim_ascii_end();
         let line = before.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
         let ends_with = |marks: [&str; 2]| marks.iter().any(|mark| line.ends_with(mark.as_bytes()));
+        let ends_in_question = ends_with(["?", "？"]);
         Lead {
+            ends_in_question,
             is_introduction: ends_with([":", "："]) || is_shown(line),
-            is_question: ends_with(["?", "？"]) && self.follows_blank(start),
+            is_question: ends_in_question && self.follows_blank(start),
         }
     }
 
     /// Judges what only the whole text can tell.
     fn finish(&mut self, report: &mut Report<'_>) {
         let is_open = self.open_answer.is_some_and(|end| end >= self.page.last);
-        if let Some((span, is_fenced)) = self.asked.take() {
+        if let Some((span, is_less)) = self.asked.take() {
             // A bot that speaks again was not put in for the sake of one turn, unless a question has led to it.
-            let is_log = self.lead.is_introduction
-                || self.answers > 2
-                || self.answers == 2 && !self.lead.is_question && !is_open;
-            let severity = if is_fenced || is_log { Severity::Medium } else { Severity::High };
+            let is_log =
+                self.lead.is_introduction || self.answers > 2 || self.answers == 2 && !self.lead.is_question;
+            let severity = if is_less || is_log { Severity::Medium } else { Severity::High };
             report.add(Shape::SpokenTurn, severity, span);
         } else if let Some((span, is_heading)) = self.first_asked.take()
             && is_open
