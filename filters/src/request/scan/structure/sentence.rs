@@ -36,8 +36,8 @@ const LONGEST: usize = 9;
 pub(super) fn names(page: &Page<'_>, span: &Range<usize>, head_end: usize, opens: bool) -> bool {
     let line = page.line(span);
     is_noun(page, line.start, span.start)
-        && has_words(&page.bytes[line.start..span.start], 1)
         && goes_on(page, head_end, opens)
+        && has_words(&page.bytes[line.start..span.start], 1)
 }
 
 /// Whether what stands before `at` leaves its sentence open, or begins a cell of a table.

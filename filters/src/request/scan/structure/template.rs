@@ -84,6 +84,8 @@ pub(super) struct Scan {
     close_end: Option<usize>,
     /// How many tokens were no mentions.
     seen: u32,
+    /// How many were named by a sentence around them.
+    named: u32,
     /// Whether the tokens contradict one well-formed prompt.
     is_torn: bool,
     /// `<s>` was seen: struck-out text of HTML, or the beginning of a Llama prompt.
@@ -223,6 +225,7 @@ impl Scan {
             && self.last.is_none_or(|(last, _)| last == Token::Part)
             && sentence::names(page, &span, head_end, matches!(token, Token::Open(_)))
         {
+            self.named = self.named.saturating_add(1);
             match token {
                 // What is said behind the head of a turn may read on as well.
                 Token::Open(Speaker::System | Speaker::Tool) => self.keep(Severity::Medium, span),
@@ -311,7 +314,7 @@ impl Scan {
         {
             return true;
         }
-        if follows_close || bytes.get(head_end) == Some(&b'\n') || self.seen > MANY {
+        if follows_close || bytes.get(head_end) == Some(&b'\n') || self.seen.max(self.named) > MANY {
             return false;
         }
         let line = page.line(span);
