@@ -8,20 +8,18 @@ use std::ops::Range;
 
 use super::page::{Page, has_words, skip_space};
 
-/// Words with which a sentence goes on behind a noun, in English and in the tongues of
-/// Europe that are written most. Where a turn is opened, any other word may begin what is said in
-/// it.
-const GO_ON: [&str; 128] = [
-    "after", "again", "already", "although", "am", "and", "appear", "appears", "are", "as", "at", "auf",
-    "aus", "be", "because", "before", "behind", "bei", "between", "both", "but", "by", "can", "che", "come",
-    "comes", "dans", "das", "de", "der", "di", "die", "do", "does", "em", "en", "es", "est", "et", "follow",
-    "followed", "follows", "for", "from", "gets", "goes", "had", "has", "have", "if", "im", "in", "inside",
-    "instead", "into", "is", "ist", "itself", "kommt", "like", "look", "looks", "mean", "means", "might",
-    "mit", "myself", "na", "nach", "near", "needs", "nel", "no", "not", "oder", "of", "on", "only", "or",
-    "para", "part", "per", "por", "pour", "que", "right", "shall", "should", "shows", "since", "so", "stand",
-    "stands", "steht", "still", "sur", "tag", "tags", "than", "that", "the", "then", "there", "to", "token",
-    "tokens", "too", "twice", "und", "until", "von", "vor", "was", "were", "when", "where", "which", "while",
-    "will", "wird", "with", "without", "work", "works", "would", "y", "yourself", "zu",
+/// Words with which a sentence goes on behind a noun, in English and in the tongues of Europe that are written most; none
+/// with which an order or an answer would begin. Where a turn is opened, any other word may begin what is said in it.
+const GO_ON: [&str; 115] = [
+    "after", "again", "already", "although", "am", "and", "appears", "are", "as", "at", "auf", "aus", "be",
+    "because", "before", "behind", "bei", "between", "both", "but", "by", "can", "che", "comes", "dans",
+    "de", "di", "does", "em", "en", "es", "est", "et", "followed", "follows", "for", "from", "gets", "goes",
+    "had", "has", "have", "if", "im", "in", "inside", "instead", "into", "is", "ist", "itself", "kommt",
+    "like", "looks", "means", "might", "mit", "myself", "na", "nach", "near", "needs", "nel", "not", "oder",
+    "of", "on", "only", "or", "para", "part", "per", "por", "pour", "que", "right", "shall", "should",
+    "shows", "since", "so", "stands", "steht", "still", "sur", "tag", "tags", "than", "that", "then", "to",
+    "token", "tokens", "too", "twice", "und", "until", "von", "vor", "was", "were", "when", "where", "which",
+    "while", "will", "wird", "with", "without", "work", "works", "would", "y", "yourself", "zu",
 ];
 /// Particles and verbs that stand directly behind a noun where words are not set apart.
 const JOINED: [&str; 18] = [
