@@ -203,7 +203,7 @@ impl<'t> Row<'t> {
             if element(&text[after..]).is_some() {
                 break;
             }
-            letters += usize::from(c.is_alphabetic());
+            letters += usize::from(is_letter(c));
             if c.is_ascii_alphabetic() {
                 latin += 1;
                 kinds |= 1 << (c as u8 & 31);
@@ -281,7 +281,16 @@ impl<'t> Row<'t> {
 /// The letter, digit or sign for a letter at the start of `text`.
 fn element(text: &str) -> Option<char> {
     let c = text.chars().next()?;
-    (c.is_alphanumeric() || matches!(c, '@' | '$')).then_some(c)
+    (is_letter(c) || c.is_numeric() || matches!(c, '@' | '$')).then_some(c)
+}
+
+/// As the standard library says, which takes long to look it up outside ASCII; most of the rest is in a few blocks.
+fn is_letter(c: char) -> bool {
+    match c {
+        '\0'..='\u{7f}' => c.is_ascii_alphabetic(),
+        'а'..='я' | 'ぁ'..='ゖ' | 'ァ'..='ヺ' | '一'..='鿿' | '가'..='힣' => true,
+        _ => c.is_alphabetic(),
+    }
 }
 
 /// Whether this can stand between letters: white space, and signs of ASCII, of Latin-1, of general punctuation and what follows it
