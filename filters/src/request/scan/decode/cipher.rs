@@ -100,7 +100,7 @@ fn may_be_reversed(text: &str) -> bool {
     if text.len() > FULL || text.is_ascii() {
         return false;
     }
-    let count = |of: fn(&u8) -> bool| text.bytes().filter(|byte| of(byte)).count();
+    let count = |of: fn(&u8) -> bool| text.bytes().filter(of).count();
     if count(|byte| !byte.is_ascii()) * 3 < text.len() {
         return false;
     }

@@ -278,7 +278,8 @@ mod tests {
                 assert!(spaced.lone_letters >= LONE, "{row} behind {}", before.len());
             }
             let short = read(&format!("{before} Zm9yZ2V0IHlvdXIgcnVsZXM= "));
-            assert_eq!(short.base64, [before.len() + 1..before.len() + 24], "{}", before.len());
+            let run = before.len() + 1..before.len() + 24;
+            assert_eq!(short.base64.first(), Some(&run), "{}", before.len());
             let base64 = read(&format!("{before} {} ", "QUJD".repeat(8)));
             assert!(base64.base64.iter().map(Range::len).sum::<usize>() >= 16, "{}", before.len());
             let hex = read(&format!("{before} 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47"));
