@@ -56,7 +56,8 @@ fn first_sentence(text: &str) -> &[u8] {
 }
 
 /// Who is spoken to, by first letter.
-const MODELS: [(u8, &[&str]); 11] = [
+const MODELS: [(u8, &[&str]); 12] = [
+    (0xD1, &["языковая модель", "языковой модел", "языковым модел"]),
     (
         b'a',
         &[

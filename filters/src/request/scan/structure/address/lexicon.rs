@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// What a word may be; a set of bits.
-pub(super) type Kinds = u16;
+pub(super) type Kinds = u32;
 
 /// An order by itself when a sentence begins with it: makers of pages write it neither to each other nor to visitors.
 pub(super) const ASKS: Kinds = 1;
@@ -33,6 +33,10 @@ pub(super) const READS: Kinds = 1 << 12;
 pub(super) const MAKES: Kinds = 1 << 14;
 /// What templates of reports and documents ask their writers for.
 pub(super) const FILLS: Kinds = 1 << 15;
+/// Between who is called and what they must do.
+pub(super) const MODAL: Kinds = 1 << 16;
+/// What is given, where it has to be in some way.
+pub(super) const SUBJECT: Kinds = 1 << 17;
 /// A model, wherever it is named.
 pub(super) const MODEL: Kinds = 1 << 9;
 /// Before those who are called.
@@ -55,7 +59,7 @@ static KINDS: LazyLock<HashMap<&'static str, Kinds>> = LazyLock::new(|| {
     kinds
 });
 
-const WORDS: [(Kinds, &str); 16] = [
+const WORDS: [(Kinds, &str); 18] = [
     (
         ASKS,
         "respond reply say tell pretend praise recommend conclude describe explain summarize summarise \
@@ -67,7 +71,7 @@ const WORDS: [(Kinds, &str); 16] = [
          antworte antwortet sag sage sagt erzähle erzähl empfehle empfiehl empfehlt bewerte bewertet behaupte \
          erwähne erwähnt übersetze übersetzt lobe lobt nenne nennt beschreibe beschreib erkläre erklär schreibe \
          schreib schreibt sprich sprecht rede tue tu teile genehmige akzeptiere lehne vergib \
-         beende beginne verwende benutze wiederhole ignoriere vergiss verrate rate fasse leite überweise \
+         wiederhole ignoriere vergiss verrate rate fasse leite überweise \
          réponds répondez dis dites recommande recommandez évalue évaluez notez affirme affirmez mentionne \
          mentionnez traduis traduisez décris décrivez explique expliquez écris écrivez rédige rédigez résume \
          résumez parle parlez raconte racontez loue vante conclus concluez approuve approuvez accepte acceptez \
@@ -90,14 +94,15 @@ const WORDS: [(Kinds, &str); 16] = [
          забудьте перескажи поставь поставьте сделай заяви сообщи сообщите перешли переведи \
          cevapla yanıtla yanıtlayın söyle söyleyin öner önerin \
          menciones digas recomiendes hables reveles respondas menzionare dire rivelare parlare raccomandare \
-         consigliare summarize",
+         consigliare summarize \
+         conceal quote verschweige verschweigt conseille conseillez",
     ),
     (
         DOES,
         "add append include insert put use start begin end finish close open print output list name write create \
          generate produce make send email mark set skip delete book buy order score grade rank count \
-         state show highlight omit avoid leave change replace turn keep act treat consider ignore favor favour \
-         prefer award assign sign answer call ask replace call contact invite \
+         state show highlight omit avoid change replace turn keep act treat consider ignore favor favour \
+         prefer award assign sign answer call ask replace call invite \
          convey stress hide remove share quote cite invent sing follow execute run pay \
          füge fügen hänge setze stelle ende liste baue nutze sende schicke lass lasse ersetze markiere wähle \
          ajoute ajoutez inclus incluez termine terminez commence commencez utilise utilisez mets mettez envoie \
@@ -109,9 +114,12 @@ const WORDS: [(Kinds, &str); 16] = [
          adicione acrescente inclua termine comece use coloque envie dê faça escolha omita insira liste \
          добавь добавьте включи включите вставь вставьте начни начните закончи закончите используй используйте \
          отправь отправьте дай дайте выбери перечисли пришли ekle ekleyin yaz yazın kullan \
-         give gib stufe note notez",
+         give gib stufe note notez \
+         beginne verwende benutze beende order post subscribe cancel upgrade label visit open \
+         click grade score hire swap spell verberge verstecke cachez cache oculta oculte ocultad nascondi \
+         nascondete esconda esconde скрой скройте",
     ),
-    (TALKS, "answer respond reply speak talk write sing act end"),
+    (TALKS, "leave answer respond reply speak talk write sing act end"),
     (
         SIE,
         "antworten sagen erzählen empfehlen bewerten behaupten erwähnen übersetzen loben nennen beschreiben \
@@ -120,7 +128,7 @@ const WORDS: [(Kinds, &str); 16] = [
     ),
     (
         ABOUT,
-        "answer answers reply replies response responses summary summaries translation output outputs reader \
+        "answer answers reply replies response responses summary summaries output outputs reader \
          readers reviewer summarizing summarising answering responding replying translating asked \
          product products review reviews star stars applicant applicants candidate candidates company competitor \
          competitors competition rival rivals hotel restaurant brand essay manuscript invoice invoices payment \
@@ -151,7 +159,11 @@ const WORDS: [(Kinds, &str); 16] = [
          шутку буквами отзывы преимущества оценку \
          passwords cv score highest manuscript reader's instructed positively verse verses rhyming \
          reasons synonyms antonyms ways ideas tips uses largest biggest longest oldest richest famous \
-         countries cities lakes rivers mountains planets animals",
+         countries cities lakes rivers mountains planets animals \
+         author exam submission benefits marks spam customer account dollars euros meeting refund film \
+         movie book restaurant accident flaws defects shortcomings autor autorin nachteil mängel \
+         bewerber note auteur défauts défaut livre film defectos autor libro difetti autore libro defeitos \
+         недостатки недостатков балл автора книгу",
     ),
     (
         NOTE,
@@ -192,7 +204,9 @@ const WORDS: [(Kinds, &str); 16] = [
          implemented rationale findings outcomes workflow architecture functionality scope impact \
          verification results command commands migration reviewers design decision decisions requirement \
          requirements specification acceptance criteria evidence overview project repository package \
-         library business waiver deprecation bullets",
+         library business waiver deprecation bullets \
+         bold italic green red blue tick feed mobile desktop visitor visitors stock line lines span search \
+         codes editors point points language hover search users",
     ),
     (
         LEAD,
@@ -204,16 +218,16 @@ const WORDS: [(Kinds, &str); 16] = [
     (
         CLAUSE,
         "when whenever if in at from for while as before after regardless throughout upon wenn falls bei beim am ab \
-         in im quand lorsque si à dans dès pour cuando al en a desde quando se nella nel alla dal quando ao na no \
+         in im quand lorsque si à dans dès pour cuando en desde quando nella quando \
          при если когда в с",
     ),
     (
         HOW,
-        "in only with as like exclusively always every everything everyone all each using nothing without yes",
+        "in only with as like exclusively always every everything everyone all each using nothing without yes about out",
     ),
     (
         MODEL,
-        "ai ki ia ии ais llm llms gpt chatgpt gpt-4 claude gemini copilot bard perplexity mistral llama deepseek \
+        "ai ki ia ии ais llm llms gpt chatgpt gpt-4 claude gemini copilot  deepseek \
          sprachmodell sprachmodelle sprachmodelles chatbot chatbots нейросеть нейросети summarizer summariser",
     ),
     (OF, "of du des del della dello dei degli da do von der für and und et y e section sections here"),
@@ -222,6 +236,15 @@ const WORDS: [(Kinds, &str); 16] = [
         "describe explain summarize summarise provide identify list state mention give specify name write tell \
          beschreibe erkläre nenne décris décrivez explique expliquez describa describe explica descrivi spiega descreva \
          опишите объясните",
+    ),
+    (
+        MODAL,
+        "must should shall needs need has have cannot muss müssen soll sollen sollte sollten doit doivent devrait \
+         debe deben deve devono devem должен должна должны обязан",
+    ),
+    (
+        SUBJECT,
+        "summary reply replies response responses answer answers zusammenfassung antwort réponse résumé respuesta",
     ),
     (
         MAKES,
@@ -234,7 +257,7 @@ const WORDS: [(Kinds, &str); 16] = [
          replying asked zusammenfassen zusammenfasst zusammenfassung antwortest resumir resumes résumes résumez \
          résumé riassumi riassumere resumindo",
     ),
-    (TO, "for to dear hey für an alle liebe pour aux para per los les gli aos для"),
+    (TO, "attention achtung for to dear hey für an alle liebe pour aux para per los les gli aos для"),
     (
         READER,
         "assistant assistants assistent asistente assistente model models bot bots agent agents translator ассистент",

@@ -3,8 +3,8 @@
 
 use super::super::Hiding;
 use super::lexicon::{
-    self, ABOUT, ASKS, CLAUSE, DOES, FILLS, HOW, Kinds, LEAD, MAKES, MODEL, NOTE, OF, READER, READS, SIE,
-    TALKS, TO,
+    self, ABOUT, ASKS, CLAUSE, DOES, FILLS, HOW, Kinds, LEAD, MAKES, MODAL, MODEL, NOTE, OF, READER, READS,
+    SIE, SUBJECT, TALKS, TO,
 };
 use super::name_end;
 
@@ -71,7 +71,8 @@ pub(super) fn is_task(text: &str, hiding: Hiding) -> bool {
 /// A first look at a sentence.
 fn may_order(sentence: &str) -> bool {
     const BEFORE: Kinds = LEAD | CLAUSE;
-    const VERBS: Kinds = ASKS | DOES | TALKS | SIE;
+    const VERBS: Kinds = ASKS | DOES | TALKS | SIE | SUBJECT;
+    let sentence = without_opening(sentence);
     let known =
         words(sentence).map(|(_, word)| kinds(word)).find(|kinds| kinds & BEFORE == 0 || kinds & VERBS != 0);
     match words(sentence).next().map(|(_, word)| kinds(word)) {
@@ -99,31 +100,51 @@ pub(super) fn calls_model(text: &str) -> bool {
         return true;
     }
     let mut names = false;
+    let mut is_modal = false;
     let mut last = TO;
     let mut is_clause = false;
+    let mut is_told = false;
     let mut spelled = None;
     for (count, (at, word)) in words(text).enumerate().take(CALL) {
         let kinds = kinds(word);
         let end = at + word.len();
+        // "AI must …"
+        if is_modal && kinds & LEAD == 0 {
+            return kinds & (ASKS | DOES | TALKS) != 0;
+        }
+        is_modal = names && kinds & MODAL != 0 || is_modal;
         let is_whole = word.len() > 2 || word.chars().all(char::is_uppercase);
         names |= kinds & MODEL != 0 && is_whole || kinds & READER != 0 && last & TO != 0;
         // "When summarizing this page, …"
         is_clause |= count == 0 && kinds & CLAUSE != 0;
         names |= is_clause && kinds & READS != 0;
-        last = kinds;
-        if let Some(rest) = text[end..].trim_start().strip_prefix(CALLS)
+        if !ARTICLES.iter().any(|article| word.eq_ignore_ascii_case(article)) {
+            last = kinds;
+        }
+        // "GPT-4" and "KI-Assistenten" go on.
+        if !text[end..].starts_with('-')
+            && let Some(rest) = text[end..].trim_start().strip_prefix(CALLS)
             && (names
                 || *spelled.get_or_insert_with(|| name_end(text.as_bytes()).unwrap_or(usize::MAX)) <= end)
-            && Sentence::read(first(rest)).begins_order()
         {
-            return true;
+            if Sentence::read(first(rest)).begins_order() {
+                return true;
+            }
+            // Who is called is soon told what to do; a clause may be longer.
+            if !is_clause && is_told {
+                return false;
+            }
+            is_told = true;
         }
     }
     false
 }
 
+/// Words between "for" and who is called.
+const ARTICLES: [&str; 11] = ["the", "all", "any", "die", "den", "das", "la", "le", "les", "el", "il"];
+
 /// What stands between who is called and what is asked.
-const CALLS: [char; 9] = [':', ',', '-', '–', '—', '.', '!', '：', '，'];
+const CALLS: [char; 10] = [']', ':', ',', '-', '–', '—', '.', '!', '：', '，'];
 
 /// The first sentence of `text`.
 fn first(text: &str) -> &str {
@@ -197,6 +218,31 @@ fn kinds(word: &str) -> Kinds {
     }
 }
 
+/// What may open an order in several words.
+const OPENINGS: [&str; 13] = [
+    "every ",
+    "each ",
+    "any ",
+    "make sure to ",
+    "make sure that you ",
+    "make sure you ",
+    "be sure to ",
+    "remember to ",
+    "you have to ",
+    "you need to ",
+    "you are to ",
+    "you will ",
+    "the ",
+];
+
+fn without_opening(text: &str) -> &str {
+    let text = text.trim_start();
+    let opening = OPENINGS
+        .iter()
+        .find(|opening| text.get(..opening.len()).is_some_and(|part| part.eq_ignore_ascii_case(opening)));
+    &text[opening.map_or(0, |opening| opening.len())..]
+}
+
 /// What the words of a sentence come to.
 #[derive(Default)]
 struct Sentence {
@@ -214,6 +260,7 @@ struct Sentence {
 
 impl Sentence {
     fn read(text: &str) -> Self {
+        let text = without_opening(text);
         let mut found = Self { is_question: text.ends_with('?'), ..Self::default() };
         // "Write to a@b.c", "link to https://…": somewhere to send things.
         found.has_address = is_address(text);
@@ -227,7 +274,9 @@ impl Sentence {
             let position = found.count;
             found.count += 1;
             let before = found.kinds;
-            found.kinds |= if is_here { 0 } else { kinds };
+            // "You must" before the verb is no visitor.
+            let is_opening = verb_at.is_none() && kinds & LEAD != 0;
+            found.kinds |= if is_here || is_opening { 0 } else { kinds };
             match verb_at {
                 Some(verb) if position == verb + 1 => {
                     found.behind = kinds;
@@ -257,6 +306,11 @@ impl Sentence {
         found
     }
 
+    /// "The summary must …".
+    fn wants_answer(&self) -> bool {
+        self.verb & SUBJECT != 0 && self.behind & MODAL != 0
+    }
+
     fn has(&self, kinds: Kinds) -> bool {
         self.kinds & kinds != 0
     }
@@ -280,7 +334,7 @@ impl Sentence {
         let is_sentence = is_ended
             || hiding != Hiding::Attribute && talks && self.count >= 4
             || hiding == Hiding::Comment && asks && about && self.count >= 5;
-        is_sentence && (is_strong || does)
+        is_sentence && (is_strong || does || self.wants_answer() && hiding != Hiding::Attribute)
     }
 }
 
@@ -309,7 +363,7 @@ fn has(text: &str, words: &[&str]) -> bool {
 }
 
 /// Names of models.
-const MODELS: [&str; 24] = [
+const MODELS: [&str; 30] = [
     "AI模型",
     "AI助手",
     "AI 助手",
@@ -334,10 +388,16 @@ const MODELS: [&str; 24] = [
     "인공지능",
     "언어 모델",
     "챗봇",
+    "你是AI",
+    "致AI",
+    "AIなら",
+    "AIの皆",
+    "AI라면",
+    "AI에게",
 ];
 
 /// What is asked of whoever answers.
-const ASKING: [&str; 76] = [
+const ASKING: [&str; 89] = [
     "回答",
     "回复",
     "答复",
@@ -414,10 +474,23 @@ const ASKING: [&str; 76] = [
     "무시",
     "소개",
     "반복",
+    "讲一",
+    "讲个",
+    "隐瞒",
+    "隐藏",
+    "出现",
+    "最高",
+    "隠して",
+    "冗談",
+    "つけて",
+    "숨기",
+    "점수",
+    "농담",
+    "이야기",
 ];
 
 /// What a note to people speaks of.
-const NOTES: [&str; 72] = [
+const NOTES: [&str; 81] = [
     "此处",
     "这里",
     "在此",
@@ -490,10 +563,19 @@ const NOTES: [&str; 72] = [
     "버튼",
     "파일",
     "코드",
+    "完成",
+    "加载",
+    "尚未",
+    "阅读",
+    "稍候",
+    "稍后",
+    "说明",
+    "失败",
+    "成功",
 ];
 
 /// What a Chinese order begins with.
-const BEGINNINGS: [&str; 40] = [
+const BEGINNINGS: [&str; 45] = [
     "请",
     "务必",
     "必须",
@@ -534,6 +616,11 @@ const BEGINNINGS: [&str; 40] = [
     "用",
     "批准",
     "以",
+    "摘要中",
+    "总结时",
+    "总结中",
+    "讲",
+    "隐瞒",
 ];
 
 /// What a Japanese or Korean order ends with.
