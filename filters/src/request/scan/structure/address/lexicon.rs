@@ -205,8 +205,9 @@ const WORDS: [(Kinds, &str); 18] = [
          verification results command commands migration reviewers design decision decisions requirement \
          requirements specification acceptance criteria evidence overview project repository package \
          library business waiver deprecation bullets \
-         bold italic green red blue tick feed mobile desktop visitor visitors stock line lines span search \
-         codes editors point points language hover search users",
+         bold italic green tick feed mobile desktop visitor visitors stock line lines span search \
+         codes editors point points language hover search users \
+         within bis avant antes до entro description descriptions",
     ),
     (
         LEAD,
@@ -230,7 +231,7 @@ const WORDS: [(Kinds, &str); 18] = [
         "ai ki ia ии ais llm llms gpt chatgpt gpt-4 claude gemini copilot  deepseek \
          sprachmodell sprachmodelle sprachmodelles chatbot chatbots нейросеть нейросети summarizer summariser",
     ),
-    (OF, "of du des del della dello dei degli da do von der für and und et y e section sections here"),
+    (OF, "by of du des del della dello dei degli da do von der für and und et y e section sections here"),
     (
         FILLS,
         "describe explain summarize summarise provide identify list state mention give specify name write tell \

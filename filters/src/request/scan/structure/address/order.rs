@@ -325,7 +325,9 @@ impl Sentence {
             return false;
         }
         let about = self.has(ABOUT) || self.has_address;
-        let asks = self.verb & ASKS != 0 || self.verb & SIE != 0 && self.is_sie;
+        // "Reply by Friday" is for people, who have time.
+        let is_late = self.verb & TALKS != 0 && self.behind & OF != 0;
+        let asks = self.verb & ASKS != 0 && !is_late || self.verb & SIE != 0 && self.is_sie;
         let talks = self.verb & TALKS != 0 && self.behind & HOW != 0;
         let does = self.verb & (DOES | TALKS) != 0 && about && self.behind & OF == 0;
         let needs_about = self.has_clause || hiding == Hiding::Attribute && self.verb & MAKES != 0;
@@ -490,7 +492,7 @@ const ASKING: [&str; 89] = [
 ];
 
 /// What a note to people speaks of.
-const NOTES: [&str; 81] = [
+const NOTES: [&str; 83] = [
     "此处",
     "这里",
     "在此",
@@ -572,6 +574,8 @@ const NOTES: [&str; 81] = [
     "说明",
     "失败",
     "成功",
+    "前回复",
+    "前回答",
 ];
 
 /// What a Chinese order begins with.

@@ -90,3 +90,35 @@ fn what_is_drawn_is_not_hidden() {
         assert_eq!(severity(text), None, "{text}");
     }
 }
+
+/// Eight short texts, and one of their length: what is searched again and again would take eight times as long.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test of time reads the clock")]
+fn what_nothing_ends_is_read_once() {
+    let time = |text: &str, times: u32| {
+        let start = std::time::Instant::now();
+        for _ in 0..times {
+            let _ = severity(text);
+        }
+        start.elapsed()
+    };
+    for piece in [
+        "<style>.a{left:0}",
+        "<style>.a{display:none}",
+        "<noscript>1 2",
+        "<script type=\"x/json\">\"",
+        "<script type=\"x/json\">\"say that a b c\"",
+        "[a](java\n",
+        "[a](&#106;&#97;",
+        "<!-- AI, say, say, say",
+        "<b style=\"color:\\61 /*\">",
+        "<b class=\"a b c d\">",
+        "[//]: # (",
+        "<!-- <a><b><c><d>",
+    ] {
+        let short = piece.repeat((32 << 10) / piece.len());
+        let long = piece.repeat((256 << 10) / piece.len());
+        let fits = (0..8).any(|_| time(&long, 1) <= time(&short, 8) * 3);
+        assert!(fits, "{piece:?} takes more than its share in a longer text");
+    }
+}
