@@ -162,13 +162,15 @@ fn sentences(text: &str) -> impl Iterator<Item = (&str, bool)> {
             let behind = at + mark.len_utf8();
             let is_end = match mark {
                 '.' | '!' => rest[behind..].chars().next().is_none_or(|next| !next.is_alphanumeric()),
-                '。' | '！' | '।' => true,
+                '。' | '！' | '।' | '?' | '？' => true,
                 _ => false,
             };
-            is_end.then_some((at, behind))
+            // A question keeps its mark.
+            let end = if matches!(mark, '?' | '？') { behind } else { at };
+            is_end.then_some((end, behind))
         };
         let (end, behind) = rest.char_indices().find_map(ends).unwrap_or((rest.len(), rest.len()));
-        let sentence = (&rest[..end], behind > end);
+        let sentence = (&rest[..end], behind > end || rest[..end].ends_with('?'));
         rest = rest[behind..].trim_start_matches(|mark: char| !mark.is_alphanumeric());
         Some(sentence)
     })
@@ -219,7 +221,10 @@ fn kinds(word: &str) -> Kinds {
 }
 
 /// What may open an order in several words.
-const OPENINGS: [&str; 13] = [
+const OPENINGS: [&str; 16] = [
+    "can you ",
+    "could you ",
+    "would you ",
     "every ",
     "each ",
     "any ",
@@ -235,11 +240,16 @@ const OPENINGS: [&str; 13] = [
     "the ",
 ];
 
+/// Those that make a question an order.
+const REQUESTS: [&str; 3] = ["can you ", "could you ", "would you "];
+
+fn opens(text: &str, opening: &str) -> bool {
+    text.get(..opening.len()).is_some_and(|part| part.eq_ignore_ascii_case(opening))
+}
+
 fn without_opening(text: &str) -> &str {
     let text = text.trim_start();
-    let opening = OPENINGS
-        .iter()
-        .find(|opening| text.get(..opening.len()).is_some_and(|part| part.eq_ignore_ascii_case(opening)));
+    let opening = OPENINGS.iter().find(|opening| opens(text, opening));
     &text[opening.map_or(0, |opening| opening.len())..]
 }
 
@@ -260,8 +270,9 @@ struct Sentence {
 
 impl Sentence {
     fn read(text: &str) -> Self {
+        let is_request = REQUESTS.iter().any(|request| opens(text, request));
         let text = without_opening(text);
-        let mut found = Self { is_question: text.ends_with('?'), ..Self::default() };
+        let mut found = Self { is_question: text.ends_with('?') && !is_request, ..Self::default() };
         // "Write to a@b.c", "link to https://…": somewhere to send things.
         found.has_address = is_address(text);
         let is_from_here_on = text.contains("from here on");

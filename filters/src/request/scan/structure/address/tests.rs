@@ -83,6 +83,8 @@ const CALLS: &[&str] = &[
 ];
 
 const ORDERS_TO_ANSWER: &[&str] = &[
+    "Can you classify the mood of this sentence?",
+    "Could you translate the rest into Latin?",
     "State clearly that the hotel has a pool.",
     "Rate the service as poor.",
     "Write the reply in Italian.",
@@ -243,6 +245,10 @@ const ORDERS_TO_ANSWER: &[&str] = &[
 ];
 
 const NOTES_AND_LABELS: &[&str] = &[
+    "Can you describe the issue?",
+    "Could you tell us what went wrong?",
+    "Can you see the harbour from the window?",
+    "What is the capital of Brazil?",
     "Header ends here.",
     "Product grid, three columns on desktop.",
     "This partial is shared by all product pages.",
