@@ -26,23 +26,23 @@ pub(super) const CLAUSE: Kinds = 1 << 7;
 /// A manner of speaking, directly behind a verb that talks.
 pub(super) const HOW: Kinds = 1 << 8;
 /// Follows a noun and no verb: "list of".
-pub(super) const OF: Kinds = 1 << 11;
+pub(super) const OF: Kinds = 1 << 9;
 /// What a model does with a text: "when summarizing this, …".
-pub(super) const READS: Kinds = 1 << 12;
+pub(super) const READS: Kinds = 1 << 10;
 /// What programs do too, as the first lines of their documentation say: an order there only with what it is about.
-pub(super) const MAKES: Kinds = 1 << 14;
+pub(super) const MAKES: Kinds = 1 << 11;
 /// What templates of reports and documents ask their writers for.
-pub(super) const FILLS: Kinds = 1 << 15;
+pub(super) const FILLS: Kinds = 1 << 12;
 /// Between who is called and what they must do.
-pub(super) const MODAL: Kinds = 1 << 16;
+pub(super) const MODAL: Kinds = 1 << 13;
 /// What is given, where it has to be in some way.
-pub(super) const SUBJECT: Kinds = 1 << 17;
+pub(super) const SUBJECT: Kinds = 1 << 14;
 /// A model, wherever it is named.
-pub(super) const MODEL: Kinds = 1 << 9;
+pub(super) const MODEL: Kinds = 1 << 15;
 /// Before those who are called.
-pub(super) const TO: Kinds = 1 << 13;
+pub(super) const TO: Kinds = 1 << 16;
 /// A model if the text begins with it: people are called so as well.
-pub(super) const READER: Kinds = 1 << 10;
+pub(super) const READER: Kinds = 1 << 17;
 
 /// What `word`, in lower case, may be.
 pub(super) fn kinds(word: &str) -> Kinds {

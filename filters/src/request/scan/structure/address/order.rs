@@ -181,16 +181,18 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_word = |mark: char| mark.is_alphanumeric() || matches!(mark, '\'' | '’');
     let mut at = 0;
     let mut address_until = 0;
+    let mut looked_until = 0;
     std::iter::from_fn(move || {
         loop {
             let start = at + text[at..].find(is_word)?;
             let end = text[start..].find(|mark| !is_word(mark)).map_or(text.len(), |hit| start + hit);
             at = end;
-            if start >= address_until && text[end..].starts_with(['@', '.', ':', '/']) {
+            if start >= looked_until && text[end..].starts_with(['@', '.', ':', '/']) {
                 let token = &text[start..];
                 let token = &token[..token.find(char::is_whitespace).unwrap_or(token.len())];
+                looked_until = start + token.len();
                 if is_address(token) {
-                    address_until = start + token.len();
+                    address_until = looked_until;
                 }
             }
             if start >= address_until {
