@@ -1,5 +1,7 @@
 //! `tollgate scan`: the prompt scanner over standard input, as the gateway runs it. JSON lines in, one verdict a line
-//! out, in order. Lines with the same `conversation` are one key's consecutive prompts.
+//! out, in order; a line that cannot be read is answered with what is wrong with it. Lines with the same `conversation` are one key's consecutive prompts.
+
+mod form;
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
@@ -23,6 +25,9 @@ use crate::state::{scan_settings, today};
 use crate::{config, scanner};
 
 /// Scans prompts from standard input: JSON lines {"id","text","conversation"?} or {"id","messages","conversation"?}.
+///
+/// Each line is answered by one, in order; empty lines are skipped. A line that cannot be read is answered with
+/// {"id","error"}, the others are scanned, and the command ends with 1.
 #[derive(Debug, Clone, Args)]
 pub struct ScanArgs {
     /// Folder of the configuration whose `scan` holds; without it the default policy and the built-in rules.
@@ -50,7 +55,7 @@ fn score(text: &str) -> Result<f32, String> {
     score.ok_or_else(|| format!("expected a number above 0 and up to 1, found {text:?}"))
 }
 
-/// Runs the command and returns its exit code: 0 done, 1 failed, 2 wrong use or bad rules.
+/// Runs the command and returns its exit code: 0 done, 1 failed or bad lines, 2 wrong use or bad rules.
 #[must_use]
 #[expect(clippy::print_stderr, reason = "faults are for whoever started the command")]
 pub fn run(args: &ScanArgs) -> u8 {
@@ -82,38 +87,27 @@ pub fn run(args: &ScanArgs) -> u8 {
     };
     let mut lines = Lines::new(&scanner, &settings, args.explain);
     match lines.run(std::io::stdin().lock(), std::io::stdout().lock()) {
-        Ok(()) => {
+        Ok(bad) => {
             if args.stats {
                 eprintln!("{}", lines.stats());
             }
-            0
+            match bad {
+                0 => 0,
+                1 => {
+                    eprintln!("tollgate scan: 1 line could not be read");
+                    1
+                }
+                _ => {
+                    eprintln!("tollgate scan: {bad} lines could not be read");
+                    1
+                }
+            }
         }
         // Whoever reads has seen enough.
-        Err(Failure::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
-        Err(failure) => {
-            eprintln!("tollgate scan: {failure}");
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            eprintln!("tollgate scan: {error}");
             1
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Failure {
-    Io(std::io::Error),
-    Line { number: u64, message: String },
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Io(error) => write!(f, "{error}"),
-            Self::Line { number, message } => write!(f, "line {number}: {message}"),
         }
     }
 }
@@ -163,21 +157,31 @@ impl<'l> Lines<'l> {
         }
     }
 
-    fn run(&mut self, mut input: impl BufRead, output: impl Write) -> Result<(), Failure> {
+    /// Answers every line, and tells how many could not be read.
+    fn run(&mut self, mut input: impl BufRead, output: impl Write) -> std::io::Result<u64> {
         let mut output = BufWriter::with_capacity(1 << 16, output);
         let mut line = Vec::new();
-        let mut number = 0;
+        let (mut number, mut bad) = (0_u64, 0);
         loop {
             line.clear();
             if input.read_until(b'\n', &mut line)? == 0 {
                 break;
             }
             number += 1;
-            if line.trim_ascii().is_empty() {
+            // Some editors begin a file with a byte order mark.
+            let line = line.strip_prefix("\u{feff}".as_bytes()).filter(|_| number == 1).unwrap_or(&line);
+            let line = line.trim_ascii();
+            if line.is_empty() {
                 continue;
             }
-            let parsed =
-                Line::parse(line.trim_ascii_end()).map_err(|message| Failure::Line { number, message })?;
+            let parsed = match form::check(line).and_then(|()| Line::parse(line)) {
+                Ok(parsed) => parsed,
+                Err(message) => {
+                    bad += 1;
+                    self.write_fault(form::id(line), &format!("line {number}: {message}"), &mut output)?;
+                    continue;
+                }
+            };
             let began = Instant::now();
             let verdict = self.inspect(&parsed);
             let took = began.elapsed();
@@ -191,7 +195,18 @@ impl<'l> Lines<'l> {
                 write_json(&parsed, &verdict, took, &mut output)?;
             }
         }
-        Ok(output.flush()?)
+        output.flush()?;
+        Ok(bad)
+    }
+
+    fn write_fault(&self, id: Option<&[u8]>, message: &str, out: &mut impl Write) -> std::io::Result<()> {
+        if self.explain {
+            let id = String::from_utf8_lossy(id.unwrap_or(b"-"));
+            return writeln!(out, "{id}: error: {message}");
+        }
+        out.write_all(b"{\"id\":")?;
+        out.write_all(id.unwrap_or(b"null"))?;
+        writeln!(out, ",\"error\":{}}}", serde_json::Value::from(message))
     }
 
     fn inspect(&mut self, line: &Line<'_>) -> Verdict {

@@ -571,6 +571,48 @@ fn the_command_speaks_one_line_for_a_line() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("MB/s"));
 }
 
+#[test]
+fn a_bad_line_is_answered_and_the_others_are_scanned() {
+    use std::io::Write;
+    let mut process = binary()
+        .arg("scan")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let input = format!(
+        "\u{feff}{}\n\n{}\nnonsense\n{}\n{}\n{}\n",
+        json!({"id": "good", "text": QUESTION}),
+        json!({"id": "prompt", "prompt": ATTACK}),
+        json!({"id": 5, "messages": [{"role": "user", "content": 5}]}),
+        json!({"id": "number", "text": QUESTION, "conversation": 7}),
+        json!({"id": "attack", "text": ATTACK}),
+    );
+    process.stdin.take().expect("piped").write_all(input.as_bytes()).expect("written");
+    let output = process.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("4 lines could not be read"));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let answers: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let said: Vec<_> = answers.iter().map(|answer| (&answer["id"], &answer["verdict"])).collect();
+    let (none, id) = (Value::Null, |id: &str| json!(id));
+    assert_eq!(
+        said,
+        [
+            (&id("good"), &json!("allow")),
+            (&id("prompt"), &none),
+            (&none, &none),
+            (&json!(5), &none),
+            (&id("number"), &none),
+            (&id("attack"), &json!("block")),
+        ]
+    );
+    let error = |at: usize| answers[at]["error"].as_str().expect("an error");
+    assert!(error(1).starts_with("line 3: expected `text` or `messages`"), "{}", error(1));
+    assert!(error(3).starts_with("line 5: messages[0].content:"), "{}", error(3));
+}
+
 /// Regression: what each language's sentences were judged as once, they still are. `tests/data/scan/README.md` says what
 /// they prove and what they do not.
 #[test]
