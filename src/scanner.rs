@@ -119,13 +119,16 @@ fn compile_patterns(packs: &Packs, mode: Mode, cache: Option<&Path>) -> Result<P
     let engine = Engine::default();
     let file = cache.zip(plan.cache_name(engine, mode)).map(|(folder, name)| folder.join(name));
     let saved = file.as_deref().and_then(|file| std::fs::read(file).ok());
-    let was_saved = saved.is_some();
     let patterns = plan.build(engine, mode, saved.as_deref())?;
-    if let Some(file) = file.filter(|_| !was_saved)
+    if let Some(file) = file.filter(|_| !patterns.is_loaded())
         && let Some(compiled) = patterns.save()
-        && let Err(error) = keep(&file, &compiled)
     {
-        log::warn!("compiled rules could not be kept in {}: {error}", file.display());
+        if saved.is_some() {
+            log::warn!("compiled rules in {} are damaged; they are written anew", file.display());
+        }
+        if let Err(error) = keep(&file, &compiled) {
+            log::warn!("compiled rules could not be kept in {}: {error}", file.display());
+        }
     }
     let faults = patterns.check_examples(normalise);
     if faults.is_empty() { Ok(patterns) } else { Err(faults) }
@@ -196,4 +199,45 @@ pub fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(all(test, feature = "hyperscan"))]
+mod tests {
+    use super::*;
+
+    const PACK: &str = r#"
+pack: house
+rules:
+  - id: house.codeword
+    category: exfiltration
+    severity: high
+    pattern: 'operation [a-z]+ tangerine'
+    reason: the name of a project
+    match: ["what is operation bright tangerine?", "operation dark tangerine"]
+    pass: ["a tangerine and an operation", "operations"]
+"#;
+
+    /// Whatever a file of compiled rules has come to, the next start finds a good one.
+    #[test]
+    fn damaged_compiled_rules_are_written_anew() {
+        let folder = std::env::temp_dir().join(format!("tollgate-scan-cache-{}", std::process::id()));
+        let packs = link(&[("house.yaml".to_owned(), PACK.to_owned())]).expect("a good pack");
+        let compile = || compile_patterns(&packs, Mode::Block, Some(&folder)).expect("a good pack");
+        assert!(!compile().is_loaded(), "nothing is there yet");
+        assert!(compile().is_loaded());
+        let kept =
+            || std::fs::read_dir(&folder).expect("the folder is there").flatten().map(|entry| entry.path());
+        let file = kept().next().expect("a file is kept");
+        let whole = std::fs::read(&file).expect("it can be read");
+        let mut changed = whole.clone();
+        changed[whole.len() / 2] ^= 1;
+        for damaged in [&whole[..whole.len() - 1], &whole[..9], &[], &changed] {
+            std::fs::write(&file, damaged).expect("it can be written");
+            assert!(!compile().is_loaded());
+            assert!(compile().is_loaded(), "{} bytes of {}", damaged.len(), whole.len());
+        }
+        assert_eq!(kept().count(), 1, "nothing is left behind");
+        // Best effort: a leftover in the temporary directory hurts nobody.
+        let _ = std::fs::remove_dir_all(&folder);
+    }
 }

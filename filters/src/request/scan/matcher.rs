@@ -174,6 +174,15 @@ impl Matcher {
         }
     }
 
+    /// Whether it was made of what was saved.
+    pub(crate) fn is_loaded(&self) -> bool {
+        match self {
+            #[cfg(feature = "hyperscan")]
+            Self::Hyperscan(engine) => engine.is_loaded(),
+            Self::Reference(_) => false,
+        }
+    }
+
     pub(crate) fn scratch(&self) -> MatcherScratch {
         match self {
             #[cfg(feature = "hyperscan")]

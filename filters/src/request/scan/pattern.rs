@@ -151,6 +151,12 @@ impl Patterns {
         self.matcher.save()
     }
 
+    /// Whether they were taken from what had been saved. What was damaged or did not fit was not.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.matcher.is_loaded()
+    }
+
     /// What one thread needs to search with these patterns.
     #[must_use]
     pub fn scratch(&self) -> PatternScratch {

@@ -24,6 +24,8 @@ pub(crate) struct Fast {
     /// Of the patterns that are looked for only where it is asked for.
     rest: Databases,
     name: [u8; digest::SHA256_OUTPUT_LEN],
+    /// Whether the databases were saved ones.
+    is_loaded: bool,
 }
 
 /// One database for plain texts, and one for all others.
@@ -139,7 +141,9 @@ impl Fast {
         let glyphs = glyphs.transpose().map_err(|message| Unfit { pattern: None, message })?;
         let recipe = recipe(wanted);
         let name = name(&recipe, wanted.mode);
-        let databases = match saved.and_then(|saved| load(saved, &name)) {
+        let loaded = saved.and_then(|saved| load(saved, &name));
+        let is_loaded = loaded.is_some();
+        let databases = match loaded {
             Some(databases) => databases,
             None => {
                 let [plain, full, rest_plain, rest_full] = recipe;
@@ -151,7 +155,7 @@ impl Fast {
         let [plain, full, rest_plain, rest_full] = databases.map(|database| database.map(Arc::new));
         let databases = Databases { plain, full };
         let rest = Databases { plain: rest_plain, full: rest_full };
-        Ok(Self { words, has_words: literals.words > 0, glyphs, databases, rest, name })
+        Ok(Self { words, has_words: literals.words > 0, glyphs, databases, rest, name, is_loaded })
     }
 
     /// In the order of [`recipe`].
@@ -173,6 +177,10 @@ impl Fast {
             saved.extend(bytes);
         }
         Some(saved)
+    }
+
+    pub(super) fn is_loaded(&self) -> bool {
+        self.is_loaded
     }
 
     pub(super) fn scratch(&self) -> FastScratch {
