@@ -32,6 +32,7 @@ struct Last {
     scanner: Arc<Scanner>,
     /// Only once something has asked for it.
     output: Option<Arc<OutputScanner>>,
+    ids: Arc<[String]>,
 }
 
 /// Loads the packs of `folder`, or the built-in ones. The rules that read answers are compiled only if somebody's are
@@ -52,21 +53,22 @@ pub fn load(
     let digest = digest_of(&texts, is_learned);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     let before = last.as_ref().filter(|last| last.digest == digest);
-    let known = before.map(|last| (Arc::clone(&last.scanner), last.output.clone()));
-    let (scanner, output) = match known {
-        Some((scanner, output)) if output.is_some() || !reads_output => (scanner, output),
+    let known = before.map(|last| (Arc::clone(&last.scanner), last.output.clone(), Arc::clone(&last.ids)));
+    let (scanner, output, ids) = match known {
+        Some((scanner, output, ids)) if output.is_some() || !reads_output => (scanner, output, ids),
         known => {
             let packs = link(&texts)?;
             let scanner = match known {
-                Some((scanner, _)) => scanner,
+                Some((scanner, ..)) => scanner,
                 None => Arc::new(compile(&packs, is_learned, cache)?),
             };
             let output = if reads_output { Some(Arc::new(compile_output(&packs, cache)?)) } else { None };
-            (scanner, output)
+            (scanner, output, packs.ids().map(str::to_owned).collect())
         }
     };
-    *last = Some(Last { digest, scanner: Arc::clone(&scanner), output: output.clone() });
-    Ok(Rules { scanner, output: output.filter(|_| reads_output), digest })
+    *last =
+        Some(Last { digest, scanner: Arc::clone(&scanner), output: output.clone(), ids: Arc::clone(&ids) });
+    Ok(Rules { scanner, output: output.filter(|_| reads_output), ids, digest })
 }
 
 /// Lends this thread's scratch, which remembers so many texts.

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use tollgate_filters::request::quota::Measure;
 
 use crate::cli::tokens::counter_name;
-use crate::config::settings::{Model, Settings};
+use crate::config::settings::{Exemption, Model, Settings};
 use crate::config::{self, Faults};
 
 /// Done.
@@ -82,8 +82,12 @@ fn answer(args: &CheckArgs, today: NaiveDate) -> Answer {
         Ok(old) => old.map(|old| config::diff(&old, &settings)),
         Err(faults) => return refuse(args, &faults),
     };
-    Answer::good(if args.json {
+    let warnings = warnings(&settings, today);
+    let mut good = Answer::good(if args.json {
         let mut answer = json!({ "ok": true, "settings": config::render_json(&settings) });
+        if !warnings.is_empty() {
+            answer["warnings"] = json!(warnings);
+        }
         if let Some(changes) = changes {
             answer["changes"] = json!(changes);
         }
@@ -94,7 +98,29 @@ fn answer(args: &CheckArgs, today: NaiveDate) -> Answer {
         say_changes(&changes)
     } else {
         summary(&args.conf, &settings, today)
-    })
+    });
+    if !args.json {
+        good.err = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    }
+    good
+}
+
+/// What is allowed and hardly meant.
+fn warnings(settings: &Settings, today: NaiveDate) -> Vec<String> {
+    /// Days after which nobody remembers why: five years.
+    const LONG_DAYS: i64 = 5 * 366;
+    let mut warnings = Vec::new();
+    for tenant in &settings.tenants {
+        for Exemption { rule, until, .. } in &tenant.scan_exemptions {
+            let place = format!("tenants[{}].scan_exemptions[{rule}]", tenant.name);
+            if *until < today {
+                warnings.push(format!("{place}: ended on {until} and does nothing"));
+            } else if (*until - today).num_days() > LONG_DAYS {
+                warnings.push(format!("{place}: holds until {until}, for more than five years"));
+            }
+        }
+    }
+    warnings
 }
 
 fn schema(file: Option<&str>) -> Answer {
@@ -333,6 +359,32 @@ mod tests {
         assert_eq!((said.code, &json["ok"]), (BAD, &Json::Bool(false)));
         assert_eq!(json["faults"][0]["key"], "tiers[0].tokens_per_minute");
         assert_eq!(json["faults"][0]["line"], 1);
+    }
+
+    #[test]
+    fn exemptions_that_are_hardly_meant_are_told() {
+        let conf = Conf::new("exempt", "tiers: [{name: t}]\n");
+        let with = |exemptions: &str| {
+            let tenants = format!("tenants: [{{name: n, tier: t, scan_exemptions: [{exemptions}]}}]\n");
+            std::fs::write(conf.0.join("tenants.yaml"), tenants).expect("it is writable");
+            say(&format!("--conf {}", conf.path()))
+        };
+        let said = with(
+            "{rule: persona, until: 2025-12-31, reason: a}, {rule: learned.wording, until: 2026-01-01, reason: b}, \
+             {rule: structure.codes, until: 9999-01-01, reason: c}",
+        );
+        assert_eq!(
+            (said.code, said.err.as_str()),
+            (
+                DONE,
+                "warning: tenants[n].scan_exemptions[persona]: ended on 2025-12-31 and does nothing\n\
+                 warning: tenants[n].scan_exemptions[structure.codes]: holds until 9999-01-01, for more than five years\n"
+            )
+        );
+        let said = with("{rule: override.ignore-prior-instruction, until: 2026-02-01, reason: a}");
+        assert_eq!(said.code, BAD);
+        assert!(said.err.contains("did you mean `override.ignore-prior-instructions`?"), "{}", said.err);
+        assert!(said.err.contains("tenants.yaml:1: tenants[0].scan_exemptions[0].rule:"), "{}", said.err);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Fault
         pepper: gateway.as_ref().and_then(|gateway| gateway.auth.as_ref()).map(|auth| &auth.pepper),
         sources,
     };
+    let exempted =
+        schema.tenants.as_ref().map(|file| scan::exempted(&file.tenants.value)).unwrap_or_default();
     let tenants = schema.tenants.and_then(|file| tenants::tenants(file.tenants.value, &known, faults));
     let tiers = tiers.map(|list| tiers::tiers(list, catalogue.as_ref(), faults));
     let gateway = gateway?;
@@ -51,6 +53,9 @@ pub(crate) fn settings(schema: Schema, sources: &Sources<'_>, faults: &mut Fault
         .chain(tenants.iter().flatten().filter_map(|tenant| tenant.scan.as_ref()));
     let reads_output = scan::reads_output(&gateway.scan, changes);
     let rules = scan::rules(&gateway.scan, reads_output, faults);
+    if let Some(rules) = &rules {
+        scan::expect_known(&exempted, rules, faults);
+    }
     Some(Settings {
         server: gateway.server,
         listeners: gateway.listeners?,

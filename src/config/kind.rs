@@ -177,7 +177,7 @@ pub(crate) fn default_node(text: &str) -> Node {
 }
 
 /// The known key that was probably meant: at most a third of its letters differ.
-fn nearest<'a>(name: &str, keys: &[&'a str]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, keys: &[&'a str]) -> Option<&'a str> {
     // No key is this long; an accident (a pasted text) is not worth comparing.
     let keys = if name.len() > 64 { &[] } else { keys };
     keys.iter()

@@ -217,6 +217,8 @@ pub struct Rules {
     pub scanner: Arc<Scanner>,
     /// What looks at answers, if anything asks for that.
     pub output: Option<Arc<OutputScanner>>,
+    /// The ids of all rules of the packs, those for answers among them.
+    pub ids: Arc<[String]>,
     /// A digest of what it was made from.
     pub digest: [u8; 32],
 }

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use tollgate_filters::request::scan::Category;
-use tollgate_filters::request::scan::policy::{Mode, Policy};
-use tollgate_filters::response::output::Action;
+use tollgate_filters::request::scan::policy::{LEARNED_RULE, Mode, Policy};
+use tollgate_filters::request::scan::structure::Shape;
+use tollgate_filters::response::output::{Action, LEAK_RULE, UNREADABLE_RULE};
 
 use super::{size, small};
 use crate::config::fault::{At, Faults, FileId, Place};
-use crate::config::kind::{Kind, Listed, default_node};
+use crate::config::kind::{Kind, Listed, default_node, nearest};
+use crate::config::schema::catalogue::Tenant;
 use crate::config::schema::scan as schema;
 use crate::config::secret::Sources;
 use crate::config::settings::{Behaviour, Exemption, OutputChange, OutputPolicy, Rules, Scan, ScanChange};
@@ -123,6 +125,41 @@ pub(super) fn reads_output<'s>(scan: &Scan, changes: impl Iterator<Item = &'s Sc
     };
     scan.output.actions().iter().any(is_on)
         || changes.filter_map(|change| change.output.as_ref()).any(turns_on)
+}
+
+/// What tenants are exempted from, each with its place.
+pub(super) fn exempted(tenants: &Listed<Tenant>) -> Vec<At<String>> {
+    let lists = tenants.items.iter().filter_map(|tenant| tenant.value.scan_exemptions.value.as_ref());
+    lists.flat_map(|list| &list.items).map(|exemption| exemption.value.rule.clone()).collect()
+}
+
+/// An exemption from something that is not there would be believed to hold.
+pub(super) fn expect_known(exempted: &[At<String>], rules: &Rules, faults: &mut Faults) {
+    const OTHERS: [&str; 8] = [
+        LEARNED_RULE,
+        LEAK_RULE,
+        UNREADABLE_RULE,
+        "behaviour.repeated-prompt",
+        "behaviour.attack-in-pieces",
+        "behaviour.variation-of-refused",
+        "behaviour.escalation",
+        "behaviour.asked-again-after-refusal",
+    ];
+    if exempted.is_empty() {
+        return;
+    }
+    let known: Vec<&str> = (rules.ids.iter().map(String::as_str))
+        .chain(OTHERS)
+        .chain(Shape::ALL.map(Shape::id))
+        .chain(Category::ALL.map(Category::name))
+        .collect();
+    for rule in exempted.iter().filter(|rule| !known.contains(&&*rule.value)) {
+        let hint = match nearest(&rule.value, &known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "`tollgate scan --explain` tells which rules fire in a text".to_owned(),
+        };
+        faults.push(&rule.place, format!("no rule and no category is called {:?}; {hint}", rule.value));
+    }
 }
 
 /// Checks and converts a tenant's exemptions.

@@ -128,6 +128,11 @@ impl Packs {
         if linker.faults.is_empty() { Ok(linker.packs) } else { Err(linker.faults) }
     }
 
+    /// The ids of all rules.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| &*rule.id)
+    }
+
     /// The rules that read prompts, with the words that they need.
     #[must_use]
     pub fn for_prompts(&self) -> Self {
