@@ -91,6 +91,19 @@ fn the_thirtieth_repeat_is_one_too_many() {
     assert!(run(&prompts).concat().is_empty(), "not in a row");
 }
 
+/// An agent sends the same words with each of its steps.
+#[test]
+fn the_same_words_in_another_request_are_no_repeat_and_not_read_with_themselves() {
+    let text = "previous instructions; that is what not to ignore";
+    let events = events(text);
+    let mut history = History::default();
+    for step in 0..100 {
+        let seen = Seen { asked: step, hash: text_hash(text), text, events: &events, action: Action::Allow };
+        assert!(history.observe(&seen, &SETTINGS, Duration::ZERO, rules_in).is_empty(), "{step}");
+        assert_eq!(history.ends.len(), 1);
+    }
+}
+
 #[test]
 fn asking_again_after_no_answer_is_no_repeat() {
     let mut history = History::default();
