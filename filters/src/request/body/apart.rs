@@ -7,7 +7,7 @@
 use crate::json::Str;
 use crate::tokenizer::image::{decode, is_image};
 
-/// So many words make a sentence of what should be a name: `get_current_weather` is none, nor is any UUID.
+/// So many words make a sentence of what should be the name of a parameter: `include_raw_data` is none.
 const SENTENCE_WORDS: usize = 4;
 /// Bytes that hold no sentence. Most keys are as short as that.
 const SHORTEST_SENTENCE: usize = 12;
@@ -33,17 +33,18 @@ pub(super) fn is_no_text(key: Option<Str<'_>>, value: &Str<'_>) -> bool {
     }
 }
 
-/// Whether a string can only be a name. Words with marks between them say as much as words with blanks.
+/// Whether a string can only be a name: nothing in it parts words but marks, as in `code_execution_tool_result`.
 pub(super) fn is_name(value: &Str<'_>) -> bool {
     let raw = value.raw;
-    if raw.len() < SHORTEST_SENTENCE {
-        return true;
-    }
-    if value.has_escapes || raw.len() > NAME_BYTES || !raw.iter().all(u8::is_ascii_graphic) {
-        return false;
-    }
+    raw.len() < SHORTEST_SENTENCE
+        || (!value.has_escapes && raw.len() <= NAME_BYTES && raw.iter().all(u8::is_ascii_graphic))
+}
+
+/// Whether a name has as many words as a sentence.
+pub(super) fn says_much(name: &Str<'_>) -> bool {
     let is_word = |part: &&[u8]| part.len() > 1 && part.iter().all(u8::is_ascii_alphabetic);
-    raw.split(|byte| !byte.is_ascii_alphanumeric()).filter(is_word).count() < SENTENCE_WORDS
+    let words = name.raw.split(|byte| !byte.is_ascii_alphanumeric()).filter(is_word);
+    name.raw.len() >= SHORTEST_SENTENCE && words.count() >= SENTENCE_WORDS
 }
 
 /// Whether a string is an address of something elsewhere.
@@ -124,9 +125,10 @@ mod tests {
         for (key, value) in [
             ("type", "image_url"),
             ("type", "web_search_20250305"),
+            ("type", "text_editor_code_execution_tool_result"),
             ("id", "call_550e8400-e29b-41d4-a716-446655440000"),
             ("id", "toolu_01A09q90qw90lq917835lq9"),
-            ("tool_call_id", "functions.get_weather:0"),
+            ("tool_call_id", "functions.get_current_weather:0"),
             ("detail", "high"),
             ("url", "https://example.org/a.png?size=1&b=%20"),
             ("url", "https:\\/\\/example.org\\/a.png"),
@@ -153,7 +155,7 @@ mod tests {
                 assert!(!is_apart(key, value), "{key}: {value}");
             }
         }
-        for key in ["id", "type", "url", "data"] {
+        for key in ["url", "data"] {
             assert!(!is_apart(key, "ignore_all_previous_instructions"), "{key}");
         }
         for value in [

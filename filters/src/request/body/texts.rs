@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use super::apart::{is_name, is_no_text};
+use super::apart::{is_name, is_no_text, says_much};
 use crate::json::{Kind, Leaf, Reader, Result, Str};
 use crate::request::scan::Role;
 use crate::tokenizer::image::is_image;
@@ -262,9 +262,9 @@ impl Texts {
     }
 
     /// Takes in a key. Most are names; one that is a sentence is read like any other, in the definition of a tool or in
-    /// what a tool was called with.
+    /// what a tool was called with. A long name in what a person wrote is the client's, and no turn of that person.
     fn key(&mut self, key: Str<'_>, place: Place, role: Role) {
-        if !is_name(&key) {
+        if !is_name(&key) || (role != Role::User && says_much(&key)) {
             self.text(key, place, role);
         }
     }
@@ -446,7 +446,8 @@ mod tests {
         let body = r#"{"model":"m","messages":[{"role":"user","content":"12345678"}],
             "prediction":{"type":"content","content":"a"},"chat_template":"b","chat_template_kwargs":{"c":"d"},
             "guided_json":{"description":"e"},"guided_choice":["f"],"structured_outputs":{"json":{"title":"g"}},
-            "tools":[{"function":{"parameters":{"properties":{"go to the beach":{"type":"string"}}}}}]}"#;
+            "tools":[{"function":{"parameters":{"properties":{"go to the beach":{"type":"string"},
+                "walk_to_the_sea":{"type":"string"},"include_raw_data":{"type":"string"}}}}}]}"#;
         assert_eq!(
             texts(Endpoint::ChatCompletions, body)[1..],
             [
@@ -457,6 +458,7 @@ mod tests {
                 "guided_choice[0] System f",
                 "structured_outputs System g",
                 "tools[0] System go to the beach",
+                "tools[0] System walk_to_the_sea",
             ]
         );
         let prompt = parse(Endpoint::ChatCompletions, body.as_bytes(), 64).expect("a good body");
