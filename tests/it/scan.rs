@@ -159,7 +159,8 @@ async fn no_name_of_a_key_hides_an_attack() {
         (
             "/v1/messages",
             json!({"model": MODEL, "messages": [{"role": "user", "content": [document]}]}),
-            "prompt_blocked",
+            // An error in Anthropic's form has no code.
+            "prompt security",
         ),
         (
             "/v1/rerank",
@@ -472,16 +473,16 @@ async fn there_is_a_bound_on_what_is_looked_at() {
     gateway.chat(says("user", long.clone())).await.expect_error(413, "request_too_large");
     gateway.reload(&conf.set("tollgate.scan.over_budget", "open")).await;
     expect_blocked(&gateway.chat(says("user", long)).await, "messages[1].content");
-    let quiet = "All quiet on the river today. ".repeat(200);
+    let quiet: String = (0..200).map(|day| format!("On day {day} all was quiet. ")).collect();
     assert_eq!(gateway.chat(says("user", quiet)).await.status, 200);
     assert_eq!(gateway.chat(json!({})).await.status, 200);
     let records = gateway.records(4).await;
     assert_eq!(records[0]["scan"], "over_budget");
     assert_eq!(records[2]["scan"], "allow");
-    assert!(records[2]["scan_unread_bytes"].as_u64().is_some_and(|bytes| bytes > 3900), "{}", records[2]);
+    assert!(records[2]["scan_unread_bytes"].as_u64().is_some_and(|bytes| bytes > 3000), "{}", records[2]);
     assert_eq!(records[3]["scan_unread_bytes"], Value::Null);
     let unread = gateway.metrics().await.sum("tollgate_scan_unread_bytes_total", &[("tenant", "acme")]);
-    assert!(unread > 3900.0, "{unread}");
+    assert!(unread > 3000.0, "{unread}");
 }
 
 const PACK: &str = r#"
