@@ -3,10 +3,13 @@
 //! long one samples are: a short sentence in ROT13 in the middle of a long document is not seen.
 //!
 //! Of other alphabets than the Latin one it is not known how letters follow each other. Cyrillic words backwards are told by their
-//! beginnings and ends; short texts in Chinese, Japanese and Korean are read backwards as well, and longer ones that speak of it.
+//! beginnings and ends; short texts in Chinese, Japanese and Korean are read backwards if none of the commonest pairs of their characters
+//! is there, and longer ones that speak of it.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
 use memchr::memchr3_iter;
 
 use super::super::view::{Likelihood, Trace};
@@ -17,7 +20,7 @@ const WINDOW: usize = 96;
 /// Letters of a window that are looked at first: in nearly all texts they read best as they stand.
 const FIRST: usize = 36;
 /// How far apart windows of one sentence begin.
-const STEP: usize = 64;
+const STEP: usize = 192;
 /// Shorter sentences are judged with the next one.
 const SENTENCE: usize = 24;
 /// What is judged in full, half of it at either end of a text; in between a window in each of as many bytes is.
@@ -35,6 +38,10 @@ pub(super) fn find(text: &str, was_reversed: bool, budget: &mut Budget, pieces: 
     let mut is_reversed = was_reversed;
     for_each_window(bytes, |window| {
         let letters = &bytes[window.clone()];
+        // Neither is told by letters of other alphabets.
+        if letters.iter().take(FIRST).filter(|byte| byte.is_ascii()).count() * 2 < FIRST.min(letters.len()) {
+            return;
+        }
         let first = Likelihood::of(&letters[..letters.len().min(FIRST)]);
         if first.plain > first.rot13.max(first.reversed) + first.pairs {
             return;
@@ -86,11 +93,10 @@ fn for_each_sentence(bytes: &[u8], of: Range<usize>, see: &mut impl FnMut(Range<
             continue;
         }
         let mut at = start;
-        while at + WINDOW < end {
-            see(at..at + WINDOW);
+        while at < end {
+            see(at..(at + WINDOW).min(end));
             at += STEP;
         }
-        see(at..end);
         start = end;
     }
 }
@@ -100,15 +106,125 @@ fn may_be_reversed(text: &str) -> bool {
     if text.len() > FULL || text.is_ascii() {
         return false;
     }
-    let count = |of: fn(&u8) -> bool| text.bytes().filter(of).count();
-    if count(|byte| !byte.is_ascii()) * 3 < text.len() {
+    // Its beginning tells which alphabet it is in.
+    let head = &text.as_bytes()[..text.len().min(SHORT)];
+    let count = |of: fn(&u8) -> bool| head.iter().filter(|byte| of(byte)).count();
+    if count(|byte| !byte.is_ascii()) * 3 < head.len() {
         return false;
     }
     // Han, kana and Hangul.
-    let is_short = text.len() <= SHORT && count(|byte| matches!(byte, 0xe3..=0xed)) * 6 > text.len();
-    let is_cyrillic = || count(|byte| matches!(byte, 0xd0 | 0xd1)) * 6 > text.len();
-    is_short || (is_cyrillic() && has_reversed_words(text)) || speaks_of_reversing(text)
+    let is_short = text.len() <= SHORT && count(|byte| matches!(byte, 0xe3..=0xed)) * 6 > head.len();
+    let is_cyrillic = || count(|byte| matches!(byte, 0xd0 | 0xd1)) * 6 > head.len();
+    (is_short && !reads_forwards(text))
+        || (is_cyrillic() && has_reversed_words(text))
+        || speaks_of_reversing(text)
 }
+
+/// Whether a text in Chinese, Japanese or Korean has what only a text has that reads forwards.
+fn reads_forwards(text: &str) -> bool {
+    static PAIRS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(FORWARDS).ok());
+    PAIRS.as_ref().is_some_and(|pairs| pairs.is_match(text))
+}
+
+/// Characters that often follow each other and seldom the other way round; particles of Korean with the blank behind them.
+const FORWARDS: [&str; 96] = [
+    "什么",
+    "什麼",
+    "怎么",
+    "怎麼",
+    "如何",
+    "我们",
+    "我們",
+    "可以",
+    "一个",
+    "一個",
+    "这个",
+    "這個",
+    "以下",
+    "不是",
+    "没有",
+    "沒有",
+    "帮我",
+    "幫我",
+    "给我",
+    "請你",
+    "请你",
+    "我的",
+    "你的",
+    "因为",
+    "所以",
+    "如果",
+    "自己",
+    "现在",
+    "知道",
+    "时候",
+    "使用",
+    "进行",
+    "需要",
+    "应该",
+    "问题",
+    "問題",
+    "关于",
+    "介绍",
+    "解释",
+    "推荐",
+    "哪些",
+    "这些",
+    "一些",
+    "起来",
+    "出来",
+    "一下",
+    "多少",
+    "根据",
+    "生成",
+    "内容",
+    "文章",
+    "翻译",
+    "分析",
+    "设计",
+    "写一",
+    "です",
+    "ます",
+    "した",
+    "して",
+    "から",
+    "こと",
+    "ない",
+    "する",
+    "いる",
+    "この",
+    "その",
+    "もの",
+    "さい",
+    "とは",
+    "では",
+    "には",
+    "という",
+    "について",
+    "どう",
+    "教えて",
+    "를 ",
+    "을 ",
+    "는 ",
+    "은 ",
+    "의 ",
+    "에 ",
+    "이 ",
+    "가 ",
+    "에서",
+    "으로",
+    "니다",
+    "세요",
+    "해줘",
+    "어떻",
+    "무엇",
+    "대한",
+    "있는",
+    "하고",
+    "에게",
+    "것은",
+    "하는",
+];
 
 /// Whether Cyrillic words begin as they can only end, or end in a capital.
 fn has_reversed_words(text: &str) -> bool {
@@ -126,9 +242,10 @@ fn has_reversed_words(text: &str) -> bool {
 
 /// Whether it says so at one of its ends.
 fn speaks_of_reversing(text: &str) -> bool {
+    static WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(BACKWARDS).ok());
     let head = &text[..text.floor_char_boundary(SAID)];
     let tail = &text[text.ceil_char_boundary(text.len().saturating_sub(SAID))..];
-    BACKWARDS.iter().any(|word| head.contains(word) || tail.contains(word))
+    WORDS.as_ref().is_some_and(|words| words.is_match(head) || (text.len() > SAID && words.is_match(tail)))
 }
 
 /// Bytes at an end of a text where it is said what to do with it.
