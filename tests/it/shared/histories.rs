@@ -157,7 +157,12 @@ async fn with_the_store_away_each_gateway_goes_on_with_its_own() {
     assert_eq!(ask(one, "d", QUESTION).await, 200);
     assert_eq!(ask(other, "d", END).await, 400, "told with the next prompt");
     assert_eq!(ask(one, "e", QUESTION).await, 400, "the sixth in a row");
-    assert_eq!(ask(other, "e", QUESTION).await, 400, "the seventh, and the other one knows");
+    // The store is told when the answer has gone. By itself the other one would refuse the sixth it sees, not one of the first four.
+    let mut answers = Vec::new();
+    while answers.len() < 4 && answers.last() != Some(&400) {
+        answers.push(ask(other, "e", QUESTION).await);
+    }
+    assert_eq!(answers.last(), Some(&400), "the other one knows");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
