@@ -112,9 +112,6 @@ pub fn run(args: &ScanArgs) -> u8 {
     }
 }
 
-/// Nesting of a line's JSON.
-const MOST_DEPTH: u32 = 64;
-
 /// One line of input.
 #[derive(Debug, Default)]
 struct Line<'a> {
@@ -335,7 +332,7 @@ impl<'a> Line<'a> {
         std::str::from_utf8(line)
             .map_err(|error| format!("expected UTF-8, found other bytes at {}", error.valid_up_to()))?;
         let wrong = |error: JsonError| error.to_string();
-        let mut reader = Reader::new(line, MOST_DEPTH);
+        let mut reader = Reader::new(line, form::MOST_DEPTH);
         let mut found = Self::default();
         reader.enter_object().map_err(wrong)?;
         while let Some(key) = reader.next_key().map_err(wrong)? {
@@ -356,7 +353,7 @@ impl<'a> Line<'a> {
             }
         }
         reader.end().map_err(wrong)?;
-        found.attached = Attached::of(line, MOST_DEPTH);
+        found.attached = Attached::of(line, form::MOST_DEPTH);
         if found.texts.is_empty() && found.id.is_none() {
             return Err("expected {\"id\", \"text\"} or {\"id\", \"messages\"}, found neither".to_owned());
         }

@@ -4,7 +4,7 @@
 use tollgate_filters::json::{JsonError, Kind, Reader};
 
 /// Nesting of a line's JSON.
-const MOST_DEPTH: u32 = 64;
+pub(super) const MOST_DEPTH: u32 = 64;
 
 /// Says what is wrong with a line, if something is.
 pub(super) fn check(line: &[u8]) -> Result<(), String> {
