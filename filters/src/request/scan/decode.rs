@@ -16,6 +16,11 @@ use std::ops::Range;
 
 use super::view::{Evidence, Survey, Trace};
 
+/// Makes what the first text would wait for.
+pub(super) fn prepare() {
+    cipher::prepare();
+}
+
 /// How a text was wrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {

@@ -80,6 +80,7 @@ pub fn fold_into(text: &str, out: &mut String) {
 /// Makes the tables that are made once, some 30 ms of work, so that no request waits for them.
 pub fn prepare() {
     table::Table::get();
+    super::decode::prepare();
 }
 
 /// The Latin letter that `c` looks like, where it is none itself.

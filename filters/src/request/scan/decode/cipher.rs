@@ -31,6 +31,15 @@ const SHORT: usize = 600;
 /// What is read around a window that was recognised.
 const AROUND: usize = 2048;
 
+static PAIRS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(FORWARDS).ok());
+static SAYINGS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(BACKWARDS).ok());
+
+/// Makes what the first text would wait for.
+pub(super) fn prepare() {
+    LazyLock::force(&PAIRS);
+    LazyLock::force(&SAYINGS);
+}
+
 /// Reads the parts that look like one of the ciphers. `was_reversed` says that the text was read backwards already.
 pub(super) fn find(text: &str, was_reversed: bool, budget: &mut Budget, pieces: &mut Vec<Piece>) {
     let bytes = text.as_bytes();
@@ -122,7 +131,6 @@ fn may_be_reversed(text: &str) -> bool {
 
 /// Whether a text in Chinese, Japanese or Korean has what only a text has that reads forwards.
 fn reads_forwards(text: &str) -> bool {
-    static PAIRS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(FORWARDS).ok());
     PAIRS.as_ref().is_some_and(|pairs| pairs.is_match(text))
 }
 
@@ -242,10 +250,9 @@ fn has_reversed_words(text: &str) -> bool {
 
 /// Whether it says so at one of its ends.
 fn speaks_of_reversing(text: &str) -> bool {
-    static WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(BACKWARDS).ok());
     let head = &text[..text.floor_char_boundary(SAID)];
     let tail = &text[text.ceil_char_boundary(text.len().saturating_sub(SAID))..];
-    WORDS.as_ref().is_some_and(|words| words.is_match(head) || (text.len() > SAID && words.is_match(tail)))
+    SAYINGS.as_ref().is_some_and(|words| words.is_match(head) || (text.len() > SAID && words.is_match(tail)))
 }
 
 /// Bytes at an end of a text where it is said what to do with it.
