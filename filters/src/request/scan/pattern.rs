@@ -210,7 +210,6 @@ impl Patterns {
         }
         // Few literals can matter: for most rules something is missing, wherever it would have to stand.
         self.proximity.choose(workspace, subject);
-        self.nearby.concepts().iter().for_each(|concept| workspace.need(*concept));
         // Letters outside ASCII take up to three bytes, and rules count letters.
         let edge = if text.is_ascii() { EDGE / 2 } else { EDGE };
         let from_end = (text.len() as u32).saturating_sub(edge);
@@ -264,7 +263,7 @@ impl Patterns {
         let possible = std::mem::take(&mut workspace.possible);
         for Possible { place, end } in possible.iter().copied() {
             let (concept, _) = self.lexicon.meaning(place);
-            if (workspace.needs(concept) || is_kept(end))
+            if (workspace.needs(concept) || self.nearby.notes(concept) || is_kept(end))
                 && let Ok(event) = self.lexicon.check(place, end as usize, window)
             {
                 self.nearby.note(event, nearby);

@@ -52,7 +52,7 @@ impl Reference {
             .map_err(|error| error.to_string())?;
         let prefilter =
             |pattern| Prefilter::from_hir_prefix(regex_automata::MatchKind::LeftmostFirst, pattern);
-        let patterns = patterns.iter().map(|pattern| dfa(pattern, prefilter(pattern)));
+        let patterns = patterns.iter().map(|pattern| dfa(pattern, prefilter(pattern), CACHE_BYTES));
         let patterns = patterns.collect::<Result<_, _>>()?;
         let literal_count = u32::try_from(literals.len()).map_err(|error| error.to_string())?;
         Ok(Self { literals: automaton, literal_count, patterns })
@@ -142,8 +142,8 @@ impl Reference {
     }
 }
 
-/// A pattern as it is searched for from its beginning.
-pub(super) fn dfa(pattern: &Hir, prefilter: Option<Prefilter>) -> Result<DFA, String> {
+/// A pattern as it is searched for from its beginning, and how much memory of a thread its states may take.
+pub(super) fn dfa(pattern: &Hir, prefilter: Option<Prefilter>, cache_bytes: usize) -> Result<DFA, String> {
     let nfa = thompson::Compiler::new()
         .configure(thompson::Config::new().utf8(false).which_captures(thompson::WhichCaptures::None))
         .build_from_hir(pattern)
@@ -151,7 +151,7 @@ pub(super) fn dfa(pattern: &Hir, prefilter: Option<Prefilter>) -> Result<DFA, St
     let config = DFA::config()
         .match_kind(regex_automata::MatchKind::All)
         .prefilter(prefilter)
-        .cache_capacity(CACHE_BYTES)
+        .cache_capacity(cache_bytes)
         .skip_cache_capacity_check(true);
     DFA::builder().configure(config).build_from_nfa(nfa).map_err(|error| error.to_string())
 }

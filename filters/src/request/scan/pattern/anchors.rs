@@ -1,8 +1,11 @@
 //! Pattern → words of which every match has one, and how far a match reaches around them. So a pattern is looked for only where
-//! such a word stands, by the table that looks up every word anyway, and not at every byte of every text.
+//! such a word stands, by the table that looks up every word anyway, and not at every byte of every text. Where each match has one of
+//! other words too, one of those has to stand near it.
 //!
 //! What is found does not depend on it: the words are necessary, and the part of the text that is then searched holds every match
 //! that has them. Of all the words that would do those are taken that let the smallest share of ordinary text be searched.
+
+use std::ops::Range;
 
 use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
@@ -21,6 +24,10 @@ pub(super) struct Anchors {
     pub(super) after: usize,
     /// How often one stands in a million words.
     frequency: f32,
+    /// Other words, one of which every match has as well; none if there are none that help.
+    pub(super) others: Vec<String>,
+    /// How often one of those stands in a million words.
+    others_frequency: f32,
 }
 
 /// What is known of the places beside a part of a pattern.
@@ -39,16 +46,22 @@ const MOST_WORDINGS: usize = 256;
 /// Bytes that a match may reach before and after its word.
 const FARTHEST: usize = 1024;
 
-/// Bytes that are searched around a place for nothing, and what a search costs to begin with, in bytes.
+/// What a search costs to begin with, in bytes that are searched.
 const OVERHEAD: usize = 96;
+
+/// What it costs to take note of a word, and to see whether one of the others is near it, in such bytes.
+const NOTE: f32 = 30.0;
 
 /// Bytes of a word and what follows it.
 const WORD: f32 = 6.0;
 
 /// The share of ordinary text that may be searched for one pattern.
-const MOST_SEARCHED: f32 = 0.05;
+const MOST_SEARCHED: f32 = 0.08;
 
-/// Letters and digits of a word that is worth looking for.
+/// The most bytes of a character between two words.
+const SEPARATOR: usize = 3;
+
+/// ASCII letters and digits of a word that is worth looking for.
 const LEAST_LETTERS: usize = 3;
 
 /// How much likelier two words are next to each other than by chance, in a phrase.
@@ -58,12 +71,23 @@ impl Anchors {
     /// `None` if there are none that are rare.
     pub(super) fn of(pattern: &Hir, frequency: &Frequency) -> Option<Self> {
         let anywhere = Sides { left: false, right: false, is_end: true };
-        best(pattern, anywhere, frequency).filter(|found| found.searched() <= MOST_SEARCHED)
+        best(pattern, anywhere, frequency, false).filter(|found| found.searched() <= MOST_SEARCHED)
     }
 
     /// The share of ordinary text that is searched.
     fn searched(&self) -> f32 {
-        self.frequency / 1e6 / WORD * (self.before + self.after + OVERHEAD) as f32
+        let others = (!self.others.is_empty()).then_some(self.others_frequency);
+        self.searched_with(others)
+    }
+
+    /// The same if one of other words that are as frequent had to be near as well.
+    fn searched_with(&self, others: Option<f32>) -> f32 {
+        let a_byte = |frequency: f32| frequency / 1e6 / WORD;
+        let around = (self.before + self.after) as f32;
+        let search = around + OVERHEAD as f32;
+        let Some(others) = others.map(a_byte) else { return a_byte(self.frequency) * (search + NOTE) };
+        let is_near = (others * around).min(1.0);
+        a_byte(self.frequency) * (is_near * search + 2.0 * NOTE) + others * NOTE
     }
 
     /// These with more bytes around them.
@@ -71,17 +95,54 @@ impl Anchors {
         let (before, after) = (self.before + before, self.after + after);
         (before <= FARTHEST && after <= FARTHEST).then_some(Self { before, after, ..self })
     }
-}
 
-/// The better of two; of two that are as good the other, which is longer.
-fn better(one: Option<Anchors>, other: Option<Anchors>) -> Option<Anchors> {
-    match (one, other) {
-        (Some(one), Some(other)) if other.searched() <= one.searched() => Some(other),
-        (one, other) => one.or(other),
+    /// These of either this part of a pattern or that one.
+    fn or(mut self, other: Self) -> Self {
+        let has_others = !self.others.is_empty() && !other.others.is_empty();
+        self.others.extend(other.others);
+        self.atoms.extend(other.atoms);
+        Self {
+            atoms: self.atoms,
+            before: self.before.max(other.before),
+            after: self.after.max(other.after),
+            frequency: self.frequency + other.frequency,
+            others: if has_others { self.others } else { Vec::new() },
+            others_frequency: self.others_frequency + other.others_frequency,
+        }
     }
 }
 
-fn best(hir: &Hir, sides: Sides, frequency: &Frequency) -> Option<Anchors> {
+/// Anchors of parts of a row, each with those parts.
+type Found = Vec<(Range<usize>, Anchors)>;
+
+/// The best of these, with the words of other parts beside them if that is better, or if they `need_others`. Of two that are as good the
+/// later one.
+fn choose(found: &Found, need_others: bool) -> Option<Anchors> {
+    let mut best: Option<(f32, &Anchors, Option<&Anchors>)> = None;
+    let mut consider = |searched: f32, one, other| {
+        if best.is_none_or(|(least, ..)| searched <= least) {
+            best = Some((searched, one, other));
+        }
+    };
+    for (parts, one) in found {
+        if !need_others || !one.others.is_empty() {
+            consider(one.searched(), one, None);
+        }
+        let apart = found.iter().filter(|(others, _)| others.end <= parts.start || parts.end <= others.start);
+        for (_, other) in apart.filter(|_| one.others.is_empty()) {
+            consider(one.searched_with(Some(other.frequency)), one, Some(other));
+        }
+    }
+    let (_, one, other) = best?;
+    let mut best = one.clone();
+    if let Some(other) = other {
+        best.others.clone_from(&other.atoms);
+        best.others_frequency = other.frequency;
+    }
+    Some(best)
+}
+
+fn best(hir: &Hir, sides: Sides, frequency: &Frequency, need_others: bool) -> Option<Anchors> {
     let mut parts = Vec::new();
     flatten(hir, &mut parts);
     let mut lefts = vec![sides.left];
@@ -110,13 +171,17 @@ fn best(hir: &Hir, sides: Sides, frequency: &Frequency) -> Option<Anchors> {
     }
     is_end.reverse();
     after.reverse();
-    let mut found = None;
+    let mut found = Found::new();
     for (at, part) in parts.iter().enumerate() {
         let Some(before) = before[at] else { break };
         if let Some(after) = after[at + 1] {
             let sides = Sides { left: lefts[at], right: rights[at + 1], is_end: is_end[at + 1] };
-            let inside = inside(part, sides, frequency).and_then(|found| found.within(before, after));
-            found = better(found, inside);
+            // What all branches of a choice have together is better than the best of each if others are near in all of them.
+            for need_others in [false, true] {
+                let inside = inside(part, sides, frequency, need_others);
+                let inside = inside.and_then(|found| found.within(before, after));
+                found.extend(inside.map(|inside| (at..at + 1, inside)));
+            }
         }
         let mut wordings = vec![String::new()];
         for (end, part) in (at + 1..).zip(&parts[at..]) {
@@ -128,27 +193,20 @@ fn best(hir: &Hir, sides: Sides, frequency: &Frequency) -> Option<Anchors> {
                 let sides = Sides { left: lefts[at], right: rights[end], is_end: false };
                 let these =
                     phrases(&wordings, sides, frequency, after).and_then(|found| found.within(before, 0));
-                found = better(found, these);
+                found.extend(these.map(|these| (at..end, these)));
             }
         }
     }
-    found
+    choose(&found, need_others)
 }
 
 /// Anchors inside one part of a row.
-fn inside(part: &Hir, sides: Sides, frequency: &Frequency) -> Option<Anchors> {
+fn inside(part: &Hir, sides: Sides, frequency: &Frequency, need_others: bool) -> Option<Anchors> {
     match part.kind() {
         HirKind::Alternation(branches) => {
-            let mut all = branches.iter().map(|branch| best(branch, sides, frequency));
+            let mut all = branches.iter().map(|branch| best(branch, sides, frequency, need_others));
             let first = all.next()??;
-            all.try_fold(first, |mut all, one| {
-                let one = one?;
-                all.atoms.extend(one.atoms);
-                all.before = all.before.max(one.before);
-                all.after = all.after.max(one.after);
-                all.frequency += one.frequency;
-                Some(all)
-            })
+            all.try_fold(first, |all, one| Some(all.or(one?)))
         }
         HirKind::Repetition(repetition) if repetition.min > 0 => {
             // Of the first time; what comes after it may be the second.
@@ -160,7 +218,7 @@ fn inside(part: &Hir, sides: Sides, frequency: &Frequency) -> Option<Anchors> {
                 Some(most) => (most as usize - 1) * sub.properties().maximum_len()?,
                 None => return None,
             };
-            best(sub, Sides { right, is_end, ..sides }, frequency)?.within(0, more)
+            best(sub, Sides { right, is_end, ..sides }, frequency, need_others)?.within(0, more)
         }
         _ => None,
     }
@@ -321,7 +379,14 @@ fn apart(part: &Hir, outside: bool, from_behind: bool) -> bool {
 
 /// These wordings as atoms, if each can be one: it begins a word, and has letters enough.
 fn phrases(wordings: &[String], sides: Sides, frequency: &Frequency, after: usize) -> Option<Anchors> {
-    let mut found = Anchors { atoms: Vec::new(), before: 0, after, frequency: 0.0 };
+    let mut found = Anchors {
+        atoms: Vec::new(),
+        before: 0,
+        after,
+        frequency: 0.0,
+        others: Vec::new(),
+        others_frequency: 0.0,
+    };
     for wording in wordings {
         let rest = wording.trim_start_matches(' ');
         let cut = wording.len() - rest.len();
@@ -329,14 +394,19 @@ fn phrases(wordings: &[String], sides: Sides, frequency: &Frequency, after: usiz
         let [has_left, has_right] = [sides.left || cut > 0, sides.right || text.len() < rest.len()];
         let letters = text.bytes().filter(u8::is_ascii_alphanumeric).count();
         let is_apart = text.contains(&" ".repeat(MAX_SEPARATORS + 1));
-        // What is not in Latin letters is not counted, and characters of some scripts are common in all of its words.
-        let is_known = text.is_ascii() && letters >= LEAST_LETTERS;
-        if !has_left || is_apart || !is_known || text.len() > MAX_LITERAL / 2 {
+        // Only where there is a letter of ASCII does it matter what stands beside it.
+        let is_bounded = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii);
+        let [begins, ends] = [text.as_bytes().first(), text.as_bytes().last()].map(is_bounded);
+        if (begins && !has_left) || is_apart || text.len() > MAX_LITERAL / 2 {
             return None;
         }
-        found.before = found.before.max(cut);
-        let is_open = !has_right;
-        found.frequency += often(text, is_open, frequency);
+        found.before = found.before.max(cut * SEPARATOR);
+        let is_open = ends && !has_right;
+        found.frequency += match frequency.of_runs(text) {
+            Some(often) => often,
+            None if text.is_ascii() && letters >= LEAST_LETTERS => often(text, is_open, frequency),
+            None => return None,
+        };
         let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         found.atoms.push(format!("{text}{}", if is_open { "*" } else { "" }));
     }
@@ -391,6 +461,23 @@ mod tests {
         check(r"\bjailbroken[\s,.]{1,3}kitten\b", &["jailbroken kitten"], 0, 19);
         check(r"(?-i:\bWGET)\b", &["wget"], 0, 4);
         check(r"\b(wget ){2,3}", &["wget"], 0, 15);
+        // Words of other scripts need not begin or end apart from others, and a sign before one takes three bytes at most.
+        check(r"(忽略|无视)你", &["忽略你", "无视你"], 0, 9);
+        check(r"[a-z]?“забудь”", &["забудь"], 4, 18);
+    }
+
+    #[test]
+    fn common_words_are_anchors_where_others_are_near_that_are_rare() {
+        let found = |pattern: &str| {
+            let found = Anchors::of(&parse(pattern).expect("the pattern is sound"), &Frequency::new());
+            found.map(|found| (found.atoms.join(" "), found.others.join(" ")))
+        };
+        let check = |pattern: &str, atoms: &str, others: &str| {
+            assert_eq!(found(pattern), Some((atoms.to_owned(), others.to_owned())), "{pattern}");
+        };
+        check(r"\bzebra of a giraffe\b", "zebra of a giraffe", "");
+        check(r"\bmust\b[^\n]{0,400}\breport\b", "report", "must");
+        check(r"\b(must\b[^\n]{0,400}\breport|file\b[^\n]{0,400}\bimage)\b", "report image", "must file");
     }
 
     #[test]
@@ -402,7 +489,8 @@ mod tests {
             r"\b(wget|[a-z]{4})\b",     // one of them is any word
             r"\bthe (of|to|in)\b",      // in every sentence
             r"\bjailbroken[\s,.]{1,9}", // fits an atom, but see the next
-            r"指令.{0,9}命令",
+            r"的.{0,9}ai",              // a character of one kind, and a short word
+            r"你的[^\n]{0,900}!",       // common in Chinese
         ] {
             let found = anchors(pattern);
             let is_known = pattern.starts_with(r"\bjailbroken");

@@ -4,27 +4,53 @@
 //! `frequency.txt`: a word and how many there are of it in a million, the most common first; counted in harmless prompts
 //! and documents in English, and at a tenth of their share in French, German, Spanish, Italian, Portuguese and Turkish,
 //! without accents. A word that is not there is taken for a rare one.
+//!
+//! `frequency-runs.txt`: the same for letters of other scripts in a row, of which there are so many in a million times six bytes of
+//! harmless prompts in Chinese, Japanese, Korean, Thai, Russian, Arabic or Hindi, whichever has most: two of a script that sets no words
+//! apart, or of Hangul, four of any other.
 
 use std::collections::HashMap;
 
 const COUNTED: &str = include_str!("frequency.txt");
+const COUNTED_RUNS: &str = include_str!("frequency-runs.txt");
 
 /// What is not counted, in a million words.
 const RARE: f32 = 8.0;
+
+/// A run of letters that is not counted: less is known of those, and so they are not taken for as rare.
+const RARE_RUN: f32 = 50.0;
 
 /// Words by how often they stand in a million.
 #[derive(Debug)]
 pub(super) struct Frequency {
     words: HashMap<&'static str, f32>,
+    runs: HashMap<&'static str, f32>,
 }
 
 impl Frequency {
     pub(super) fn new() -> Self {
-        let words = COUNTED.lines().filter_map(|line| {
-            let (word, count) = line.split_once(' ')?;
-            Some((word, count.parse().ok()?))
+        let [words, runs] = [COUNTED, COUNTED_RUNS].map(|counted| {
+            let counts = counted.lines().filter_map(|line| {
+                let (word, count) = line.split_once(' ')?;
+                Some((word, count.parse().ok()?))
+            });
+            counts.collect()
         });
-        Self { words: words.collect() }
+        Self { words, runs }
+    }
+
+    /// Of a text with letters outside ASCII, as often as its rarest run; `None` if it has too few letters in a row to tell.
+    pub(super) fn of_runs(&self, text: &str) -> Option<f32> {
+        let starts = text.char_indices().filter(|(_, letter)| !letter.is_ascii());
+        let runs = starts.filter_map(|(start, letter)| {
+            let length = run_length(letter);
+            let of_run = |other: &char| !other.is_ascii() && run_length(*other) == length;
+            let letters = text[start..].chars().take(length).take_while(of_run);
+            let (count, bytes) =
+                letters.fold((0, 0), |(count, bytes), letter| (count + 1, bytes + letter.len_utf8()));
+            (count == length).then(|| &text[start..start + bytes])
+        });
+        runs.map(|run| self.runs.get(run).copied().unwrap_or(RARE_RUN)).min_by(f32::total_cmp)
     }
 
     /// Of this word, in lower case.
@@ -39,6 +65,12 @@ impl Frequency {
     }
 }
 
+/// How many letters of the script that this one is of are counted together: two of those from Thai on in Unicode, most of which set no
+/// words apart.
+fn run_length(letter: char) -> usize {
+    if letter >= '\u{e00}' { 2 } else { 4 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +81,16 @@ mod tests {
         let words = ["the", "you", "instructions", "xylophones"];
         let counts = words.map(|word| frequency.of_word(word.as_bytes()));
         assert!(counts.is_sorted_by(|one, other| one > other), "{counts:?}");
+    }
+
+    #[test]
+    fn letters_in_a_row_are_as_rare_as_the_rarest_of_their_runs() {
+        let frequency = Frequency::new();
+        let of = |text: &str| frequency.of_runs(text);
+        assert!(of("可以") > of("可以忽略"), "a word of a Chinese sentence");
+        assert!(of("котор") > of("забудь"), "a Russian one");
+        assert_eq!(of("ai可以"), of("可以"));
+        assert_eq!(of("xylophone忽ai略"), None, "no two letters are in a row");
+        assert_eq!(of("всё"), None);
     }
 }

@@ -20,6 +20,8 @@ use super::{Event, Languages};
 pub(super) struct Spot {
     /// At the atoms of this concept.
     pub(super) concept: u16,
+    /// Where one of this concept is among the bytes that are searched as well.
+    pub(super) other: Option<u16>,
     /// Bytes before and after an atom that are searched; `None` where the pattern begins with the atom.
     pub(super) around: Option<(usize, usize)>,
     /// Whether these are anchors: where there is none, there is no match.
@@ -34,8 +36,8 @@ pub(super) struct Nearby {
     patterns: Vec<Near>,
     /// The patterns that are looked for at each concept.
     at: Vec<Vec<u32>>,
-    /// The concepts that have any.
-    concepts: Vec<u16>,
+    /// Which concepts' atoms are noted.
+    is_noted: Vec<bool>,
 }
 
 #[derive(Debug)]
@@ -48,9 +50,13 @@ struct Near {
 #[derive(Debug, Default)]
 pub(super) struct NearbyScratch {
     caches: Vec<Cache>,
+    /// Memory that states took since the caches were emptied.
+    cached_bytes: usize,
     /// Atoms of those concepts in this text.
     places: Vec<Event>,
-    /// Patterns that are looked for, and at which of the places.
+    /// Parts of the text that are searched.
+    windows: Vec<Range<usize>>,
+    /// Patterns that are looked for, and in which of the windows.
     searches: Vec<(u32, Range<usize>)>,
 }
 
@@ -60,6 +66,10 @@ impl NearbyScratch {
         self.places.clear();
     }
 }
+
+/// Memory of one thread for the states of one pattern, at most, and for those of all patterns. Ordinary texts need 15 MiB in all.
+const CACHE_BYTES: usize = 512 << 10;
+const ALL_CACHES_BYTES: usize = 64 << 20;
 
 /// Bytes that are searched beyond the length of the text without asking the engine, which most prompts do not need.
 const AT_ONCE: usize = 8 << 10;
@@ -78,7 +88,7 @@ pub(super) fn near(rule: &LinkedRule) -> Option<Spot> {
         Reach::Around(gap) => Some(((gap * widest) as usize, (gap * widest) as usize)),
         Reach::From => None,
     };
-    Some(Spot { concept: *concept, around, is_anchored: false, is_plain: false })
+    Some(Spot { concept: *concept, other: None, around, is_anchored: false, is_plain: false })
 }
 
 impl Nearby {
@@ -90,15 +100,14 @@ impl Nearby {
         patterns: impl Iterator<Item = (Spot, &'p Hir)>,
         concepts: usize,
     ) -> Result<Self, String> {
-        let mut made = Self { at: vec![Vec::new(); concepts], ..Self::default() };
+        let mut made =
+            Self { patterns: Vec::new(), at: vec![Vec::new(); concepts], is_noted: vec![false; concepts] };
         for (number, (spot, pattern)) in (0..).zip(patterns) {
-            let at = &mut made.at[usize::from(spot.concept)];
-            if at.is_empty() {
-                made.concepts.push(spot.concept);
-            }
-            at.push(number);
+            made.at[usize::from(spot.concept)].push(number);
+            let noted = [Some(spot.concept), spot.other].into_iter().flatten();
+            noted.for_each(|concept| made.is_noted[usize::from(concept)] = true);
             // A search ahead for what a pattern begins with takes longer than the few bytes there are.
-            made.patterns.push(Near { spot, dfa: dfa(pattern, None)? });
+            made.patterns.push(Near { spot, dfa: dfa(pattern, None, CACHE_BYTES)? });
         }
         Ok(made)
     }
@@ -108,15 +117,16 @@ impl Nearby {
         NearbyScratch { caches, ..NearbyScratch::default() }
     }
 
-    /// The concepts around whose atoms something is looked for.
-    pub(super) fn concepts(&self) -> &[u16] {
-        &self.concepts
+    /// Whether atoms of this concept tell where something is looked for.
+    #[inline]
+    pub(super) fn notes(&self, concept: u16) -> bool {
+        self.is_noted.get(usize::from(concept)).is_some_and(|is_noted| *is_noted)
     }
 
     /// Takes note of an atom.
     #[inline]
     pub(super) fn note(&self, event: Event, scratch: &mut NearbyScratch) {
-        if self.at.get(usize::from(event.concept)).is_some_and(|patterns| !patterns.is_empty()) {
+        if self.notes(event.concept) {
             scratch.places.push(event);
         }
     }
@@ -132,19 +142,31 @@ impl Nearby {
         all: impl FnOnce(&mut dyn FnMut(usize, usize)) -> bool,
         mut report: impl FnMut(usize, usize),
     ) {
-        let NearbyScratch { caches, places, searches } = scratch;
+        let NearbyScratch { caches, cached_bytes, places, windows, searches } = scratch;
         places.sort_unstable_by_key(|place| (place.concept, place.start, place.end));
+        windows.clear();
         searches.clear();
-        let (mut from, mut work) = (0, 0);
-        for some in places.chunk_by(|one, other| one.concept == other.concept) {
-            let here = from..from + some.len();
-            from = here.end;
-            for number in self.at[usize::from(some[0].concept)].iter().copied() {
+        let mut work = 0;
+        for here in places.chunk_by(|one, other| one.concept == other.concept) {
+            for number in self.at[usize::from(here[0].concept)].iter().copied() {
                 let spot = self.patterns[number as usize].spot;
-                if is_wanted(number as usize, spot) {
-                    let each = spot.around.map_or(FOLLOWED, |(before, after)| before + after);
-                    work += (some.len() * each).min(text.len());
-                    searches.push((number, here.clone()));
+                if !is_wanted(number as usize, spot) {
+                    continue;
+                }
+                let first = windows.len();
+                match spot.around {
+                    Some(around) => {
+                        let others = spot.other.map(|concept| of_concept(places, concept));
+                        add_windows(windows, here, around, others, text.len());
+                        work += windows[first..].iter().map(Range::len).sum::<usize>();
+                    }
+                    None => {
+                        windows.extend(here.iter().map(|place| place.start as usize..text.len()));
+                        work += (here.len() * FOLLOWED).min(text.len());
+                    }
+                }
+                if windows.len() > first {
+                    searches.push((number, first..windows.len()));
                 }
             }
         }
@@ -153,9 +175,15 @@ impl Nearby {
         }
         for (number, here) in searches.drain(..) {
             let (near, cache) = (&self.patterns[number as usize], &mut caches[number as usize]);
-            if let Some(end) = near.search(text, &places[here], cache) {
+            let before = cache.memory_usage();
+            if let Some(end) = near.search(text, &windows[here], cache) {
                 report(number as usize, end);
             }
+            *cached_bytes += cache.memory_usage().saturating_sub(before);
+        }
+        if *cached_bytes > ALL_CACHES_BYTES {
+            self.patterns.iter().zip(caches).for_each(|(near, cache)| cache.reset(&near.dfa));
+            *cached_bytes = 0;
         }
     }
 
@@ -184,33 +212,48 @@ impl Nearby {
     }
 }
 
-impl Near {
-    /// Where the pattern ends first at these places, which are in the order in which they begin.
-    fn search(&self, text: &[u8], places: &[Event], cache: &mut Cache) -> Option<usize> {
-        let Some((before, after)) = self.spot.around else {
-            return places.iter().find_map(|place| {
-                let input =
-                    Input::new(text).range(place.start as usize..).anchored(Anchored::Yes).earliest(true);
-                let found = self.dfa.try_search_fwd(cache, &input).expect(NEVER_FAILS);
-                found.map(|found| found.offset())
-            });
-        };
-        let mut windows = places.iter().map(|place| {
-            let from = (place.start as usize).saturating_sub(before);
-            from..(place.end as usize + after).min(text.len())
-        });
-        let mut window = windows.next()?;
-        loop {
-            let next = windows.next();
-            if let Some(next) = next.as_ref().filter(|next| next.start <= window.end) {
-                window.end = window.end.max(next.end);
-                continue;
-            }
-            let input = Input::new(text).range(window).earliest(true);
-            if let Some(found) = self.dfa.try_search_fwd(cache, &input).expect(NEVER_FAILS) {
-                return Some(found.offset());
-            }
-            window = next?;
+/// The atoms of one concept among those of all, in their order.
+fn of_concept(places: &[Event], concept: u16) -> &[Event] {
+    let from = places.partition_point(|place| place.concept < concept);
+    let count = places[from..].partition_point(|place| place.concept == concept);
+    &places[from..from + count]
+}
+
+/// The bytes around each of `here`, and those that touch together, of a text of that length; where `others` are given, only
+/// what has one of them.
+fn add_windows(
+    windows: &mut Vec<Range<usize>>,
+    here: &[Event],
+    (before, after): (usize, usize),
+    others: Option<&[Event]>,
+    length: usize,
+) {
+    let first = windows.len();
+    // Places are in order, and so are the windows around them: what begins before one is not needed again.
+    let mut rest = others.unwrap_or_default();
+    for place in here {
+        let from = (place.start as usize).saturating_sub(before);
+        let window = from..(place.end as usize + after).min(length);
+        rest = &rest[rest.partition_point(|other| (other.start as usize) < window.start)..];
+        let mut near = rest.iter().take_while(|other| (other.start as usize) < window.end);
+        if others.is_some() && !near.any(|other| other.end as usize <= window.end) {
+            continue;
         }
+        match windows[first..].last_mut() {
+            Some(last) if last.end >= window.start => last.end = last.end.max(window.end),
+            _ => windows.push(window),
+        }
+    }
+}
+
+impl Near {
+    /// Where the pattern ends first in these windows, which are in the order in which they begin.
+    fn search(&self, text: &[u8], windows: &[Range<usize>], cache: &mut Cache) -> Option<usize> {
+        let anchored = if self.spot.around.is_none() { Anchored::Yes } else { Anchored::No };
+        windows.iter().find_map(|window| {
+            let input = Input::new(text).range(window.clone()).anchored(anchored).earliest(true);
+            let found = self.dfa.try_search_fwd(cache, &input).expect(NEVER_FAILS);
+            found.map(|found| found.offset())
+        })
     }
 }

@@ -53,28 +53,39 @@ enum Kind {
 struct Sorted {
     kinds: [Vec<(u32, Hir)>; 4],
     spots: [Vec<Spot>; 4],
-    /// All anchors; each pattern has a concept of its own for them.
+    /// All anchors; each pattern has a concept of its own for them, and one for the words that have to be near those.
     anchors: Vec<LinkedAtom>,
     next_concept: usize,
 }
 
 impl Sorted {
     /// Where a pattern is looked for, and its anchors.
-    fn sort(&mut self, rule: &LinkedRule, pattern: &Hir, frequency: &Frequency) -> (Kind, Option<Spot>) {
+    fn sort(
+        &mut self,
+        rule: &LinkedRule,
+        pattern: &Hir,
+        find: impl Fn(&Hir) -> Option<Anchors>,
+    ) -> (Kind, Option<Spot>) {
         if let Some(spot) = near(rule) {
             return (Kind::Near, Some(spot));
         }
         let everywhere = (Kind::Everywhere, None);
-        let Ok(concept) = u16::try_from(self.next_concept) else { return everywhere };
-        let of_all = Anchors::of(pattern, frequency).map(|anchors| (Kind::Anchored, anchors));
-        let of_plain = || Some((Kind::AnchoredInPlain, Anchors::of(&only(pattern)?, frequency)?));
-        let Some((kind, Anchors { atoms, before, after, .. })) = of_all.or_else(of_plain) else {
-            return everywhere;
-        };
-        self.next_concept += 1;
-        self.anchors.extend(atoms.into_iter().map(|atom| rule.anchor(atom, concept)));
+        let of_all = find(pattern).map(|anchors| (Kind::Anchored, anchors));
+        let of_plain = || Some((Kind::AnchoredInPlain, find(&only(pattern)?)?));
+        let Some((kind, found)) = of_all.or_else(of_plain) else { return everywhere };
+        let Some(concept) = self.add(rule, found.atoms) else { return everywhere };
+        let other = self.add(rule, found.others);
+        let around = Some((found.before, found.after));
         let is_plain = matches!(kind, Kind::AnchoredInPlain);
-        (kind, Some(Spot { concept, around: Some((before, after)), is_anchored: true, is_plain }))
+        (kind, Some(Spot { concept, other, around, is_anchored: true, is_plain }))
+    }
+
+    /// A concept of these words; `None` if there are none, or too many concepts.
+    fn add(&mut self, rule: &LinkedRule, words: Vec<String>) -> Option<u16> {
+        let concept = u16::try_from(self.next_concept).ok().filter(|_| !words.is_empty())?;
+        self.next_concept += 1;
+        self.anchors.extend(words.into_iter().map(|word| rule.anchor(word, concept)));
+        Some(concept)
     }
 }
 
@@ -92,12 +103,18 @@ impl Plan {
         let frequency = Frequency::new();
         let concepts = packs.concepts.len();
         let mut sorted = Sorted { next_concept: concepts, ..Sorted::default() };
+        // Atoms go through `normalise`, patterns do so letter by letter: only what is the same after both is an anchor.
+        let is_normal = |atom: &String| normalise(atom) == **atom;
+        let find = |pattern: &Hir| {
+            Anchors::of(pattern, &frequency)
+                .filter(|anchors| anchors.atoms.iter().chain(&anchors.others).all(is_normal))
+        };
         for (number, rule) in (0..).zip(&packs.rules) {
             let Trigger::Pattern { text, .. } = &rule.trigger else { continue };
             let pattern = regex::normalised(text, rule.views, &normalise);
             match regex::parse(&pattern) {
                 Ok(hir) => {
-                    let (kind, spot) = sorted.sort(rule, &hir, &frequency);
+                    let (kind, spot) = sorted.sort(rule, &hir, find);
                     sorted.kinds[kind as usize].push((number, hir));
                     sorted.spots[kind as usize].extend(spot);
                 }

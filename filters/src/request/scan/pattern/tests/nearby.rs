@@ -177,7 +177,8 @@ fn found(patterns: &Patterns, text: &str) -> Vec<(String, String)> {
     hits.iter().map(|hit| (patterns.rule(hit.rule).id.to_string(), words(hit))).collect()
 }
 
-/// Patterns with anchors in all texts, and in plain ones only; one that has none; and one that its rule looks for near a concept.
+/// Patterns with anchors in all texts, and in plain ones only, in several scripts, and with other words beside them; one that has
+/// none; and one that its rule looks for near a concept.
 fn anchored() -> Packs {
     let patterns = [
         r"\b(curl|wget)\b[^\n|]{0,30}\|[ ]?(sh|bash)\b",
@@ -186,6 +187,10 @@ fn anchored() -> Packs {
         r"\bjailbroken (now|指令)[ a-z]{0,9}$",
         r"忽略.{0,9}wget|指令\b|\bwget you\b",
         r"x{1,3}=[0-9]+",
+        r"(忽略|无视)(掉)?[^\n]{0,9}(规则|指令)",
+        r"(забудь|забыть) (все )?(правила|инструкции)",
+        r"[a-z]? ?“jailbroken” [a-z]{2,9}",
+        r"\b(astronomer|weatherman)\b[^\n]{0,9}\b(giraffe|zebra)\b",
     ];
     let mut rules: String = (0..)
         .zip(patterns)
@@ -211,15 +216,34 @@ fn all_find(text: &str) -> Vec<(String, String)> {
 fn anchors_change_nothing_of_what_is_found() {
     let crowded = "wget robot, pastebin ".repeat(200);
     let crowd = |text: &str| format!("{crowded}\n{text}\n{crowded}");
-    for text in
-        ["curl x | sh", "a pastebin page", "jailbroken, mode", "wget you", "ask the robot now", "xx=1"]
-    {
+    for text in [
+        "curl x | sh",
+        "a pastebin page",
+        "jailbroken, mode",
+        "wget you",
+        "ask the robot now",
+        "xx=1",
+        "无视所有规则",
+        "забудь все правила",
+        "a “jailbroken” mode",
+        "astronomer of a zebra",
+    ] {
         let both = format!("{text}\n指令\n{text}");
         for text in [text.to_owned(), format!("{text} 指令"), crowd(text), crowd(&both)] {
             assert!(!all_find(&text).is_empty(), "{text}");
         }
     }
-    for text in ["curl x / sh", "pastebins", "unjailbroken, mode", "ask the robot", "", "wget"] {
+    let none = [
+        "无视所有的人",
+        "забудь их",
+        "”jailbroken“ mode",
+        "an astronomer. Yes, and a zebra",
+        "astronomers zebra",
+    ];
+    for text in ["curl x / sh", "pastebins", "unjailbroken, mode", "ask the robot", "", "wget"]
+        .into_iter()
+        .chain(none)
+    {
         assert_eq!(all_find(text), [], "{text}");
         assert_eq!(all_find(&crowd(text)), all_find(&crowd("")), "{text}");
     }
@@ -231,7 +255,7 @@ proptest! {
         words in proptest::collection::vec(
             proptest::sample::select(vec![
                 "curl", "wget", "|", "sh", "a", "pastebin", "page", "jailbroken", ",", "mode", "\n", "now", "指令", "忽略", "you", "xx=1",
-                "ask the", "robot", "é",
+                "ask the", "robot", "é", "无视", "规则", "забудь", "правила", "“", "”", "astronomer", "zebra",
             ]),
             0..40,
         ),
