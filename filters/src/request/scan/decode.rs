@@ -131,7 +131,7 @@ pub(super) fn find(
     base64::find(text, &survey.base64, budget, &mut pieces);
     digits::find(text, &survey.spaced_hex, budget, &mut pieces);
     escapes::find(text, budget, &mut pieces);
-    cipher::find(text, outer == Some(Encoding::Reversed), budget, &mut pieces);
+    cipher::find(text, outer, budget, &mut pieces);
     if evidence.tags.any() || evidence.variation.any() {
         unseen::find(text, budget, &mut pieces);
     }

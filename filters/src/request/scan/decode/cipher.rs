@@ -28,8 +28,9 @@ const FULL: usize = 4096;
 const APART: usize = 1024;
 /// Texts in Chinese, Japanese and Korean up to this length are read backwards: some 200 letters.
 const SHORT: usize = 600;
-/// What is read around a window that was recognised.
-const AROUND: usize = 2048;
+/// What is read around a window that was recognised: the sentences beside it, or up to the next ones where samples are taken.
+const AROUND: usize = 256;
+const AROUND_SAMPLE: usize = APART + WINDOW;
 
 static PAIRS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(FORWARDS).ok());
 static SAYINGS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(BACKWARDS).ok());
@@ -40,12 +41,12 @@ pub(super) fn prepare() {
     LazyLock::force(&SAYINGS);
 }
 
-/// Reads the parts that look like one of the ciphers. `was_reversed` says that the text was read backwards already.
-pub(super) fn find(text: &str, was_reversed: bool, budget: &mut Budget, pieces: &mut Vec<Piece>) {
+/// Reads the parts that look like one of the ciphers, but for that one which `text` was taken out of: twice is not at all.
+pub(super) fn find(text: &str, outer: Option<Encoding>, budget: &mut Budget, pieces: &mut Vec<Piece>) {
     let bytes = text.as_bytes();
     let mut parts: [Option<Range<usize>>; 2] = [None, None];
-    let mut is_reversed = was_reversed;
-    for_each_window(bytes, |window| {
+    let mut is_reversed = outer == Some(Encoding::Reversed);
+    for_each_window(bytes, |window, around| {
         let letters = &bytes[window.clone()];
         // Neither is told by letters of other alphabets.
         if letters.iter().take(FIRST).filter(|byte| byte.is_ascii()).count() * 2 < FIRST.min(letters.len()) {
@@ -58,11 +59,11 @@ pub(super) fn find(text: &str, was_reversed: bool, budget: &mut Budget, pieces: 
         let sum = Likelihood::of(letters);
         let kinds = [(Encoding::Rot13, sum.is_rot13()), (Encoding::Reversed, sum.is_reversed())];
         for (part, (encoding, is_seen)) in parts.iter_mut().zip(kinds) {
-            if !is_seen || !has_few_digits(letters) {
+            if !is_seen || outer == Some(encoding) || !has_few_digits(letters) {
                 continue;
             }
             is_reversed |= encoding == Encoding::Reversed;
-            let around = window.start.saturating_sub(AROUND)..(window.end + AROUND).min(bytes.len());
+            let around = window.start.saturating_sub(around)..(window.end + around).min(bytes.len());
             match part {
                 Some(part) if part.end >= around.start => part.end = around.end,
                 _ => {
@@ -83,15 +84,16 @@ pub(super) fn find(text: &str, was_reversed: bool, budget: &mut Budget, pieces: 
     }
 }
 
-/// The lines and sentences of a text, cut to windows.
-fn for_each_window(bytes: &[u8], mut see: impl FnMut(Range<usize>)) {
+/// The lines and sentences of a text, cut to windows, each with how much is to be read around it.
+fn for_each_window(bytes: &[u8], mut see: impl FnMut(Range<usize>, usize)) {
+    let mut see_sentence = |window| see(window, AROUND);
     if bytes.len() <= FULL {
-        return for_each_sentence(bytes, 0..bytes.len(), &mut see);
+        return for_each_sentence(bytes, 0..bytes.len(), &mut see_sentence);
     }
     let middle = FULL / 2..bytes.len() - FULL / 2;
-    for_each_sentence(bytes, 0..middle.start, &mut see);
-    middle.clone().step_by(APART).for_each(|at| see(at..(at + WINDOW).min(bytes.len())));
-    for_each_sentence(bytes, middle.end..bytes.len(), &mut see);
+    for_each_sentence(bytes, 0..middle.start, &mut see_sentence);
+    middle.clone().step_by(APART).for_each(|at| see(at..(at + WINDOW).min(bytes.len()), AROUND_SAMPLE));
+    for_each_sentence(bytes, middle.end..bytes.len(), &mut |window| see(window, AROUND));
 }
 
 fn for_each_sentence(bytes: &[u8], of: Range<usize>, see: &mut impl FnMut(Range<usize>)) {

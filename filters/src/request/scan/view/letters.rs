@@ -47,12 +47,14 @@ impl Likelihood {
         self.pairs >= MIN_PAIRS && self.rot13 > 3 * self.pairs && self.rot13 - self.plain > 3 * self.pairs
     }
 
-    /// Whether it reads better backwards. Languages differ far less from themselves reversed than from ROT13: of
-    /// the same windows 7 pass, and of their reverses 99.4 in 100.
+    /// Whether it reads better backwards. Languages differ far less from themselves reversed than from ROT13: of 60,000 sentences and
+    /// lines of ordinary prompts one in 800 passes, most of them paths and code, and of their reverses 99.6 in 100.
     pub(crate) fn is_reversed(self) -> bool {
+        let better = self.reversed - self.plain;
         self.pairs >= MIN_PAIRS
             && self.reversed > 3 * self.pairs
-            && 2 * (self.reversed - self.plain) > 3 * self.pairs
+            && 2 * better > 3 * self.pairs
+            && better > self.pairs + SHORT_MARGIN
     }
 
     /// Whether these are words rather than noise.
@@ -63,6 +65,9 @@ impl Likelihood {
 
 /// Fewer pairs than in three or four words decide nothing.
 const MIN_PAIRS: i32 = 20;
+
+/// How much better few pairs have to be beyond that: a path or a line of code may read better backwards by chance.
+const SHORT_MARGIN: i32 = 30;
 
 /// How much better than chance `b` follows `a`; anything but ASCII letters is a word's border.
 pub(crate) fn follows(a: u8, b: u8) -> i32 {
