@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
 use super::super::Severity;
 use super::page::{Page, contains, continues, skip_space};
@@ -19,8 +19,8 @@ pub(super) fn check(text: &str, report: &mut Report<'_>, hidden: &mut Vec<Hidden
     let mut page = None;
     let bytes = text.as_bytes();
     let mut resume = 0;
-    for at in memmem::find_iter(bytes, b"](") {
-        if at < resume {
+    for at in memchr_iter(b']', bytes) {
+        if at < resume || bytes.get(at + 1) != Some(&b'(') {
             continue;
         }
         let page = page.get_or_insert_with(|| Page::new(text));

@@ -6,6 +6,7 @@
 //! introduced as what they are, or the bot speaks again, and then they say a level less.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use memchr::{memchr_iter, memchr2, memmem};
 
@@ -73,6 +74,9 @@ const SHOWN: [&str; 36] = [
 const SHOWN_FOREIGN: [&str; 10] =
     ["对话", "聊天", "记录", "会話", "対話", "チャット", "대화", "채팅", "разговор", "диалог"];
 
+/// Who answers, but for the first letter. Every text is searched for it, and making the search takes as long as a short one.
+static ANSWERER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"ssistant:"));
+
 /// Judges the lines of `text`.
 pub(super) fn check(text: &str, report: &mut Report<'_>) {
     let mut lines = Lines {
@@ -98,7 +102,7 @@ pub(super) fn check(text: &str, report: &mut Report<'_>) {
     // In capitals only behind somebody who speaks at a line's beginning: a second search of every text is dear.
     let in_capitals = || lines.first.and_then(|_| memmem::find(bytes, b"SSISTANT:"));
     if lines.answer.is_none()
-        && let Some(hit) = memmem::find(bytes, b"ssistant:").or_else(in_capitals)
+        && let Some(hit) = ANSWERER.find(bytes).or_else(in_capitals)
         && hit > 1
     {
         inline(&mut lines.page, hit - 1, report);
