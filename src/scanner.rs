@@ -2,7 +2,8 @@
 //! compiled, and their examples run: a rule that misses what it says it finds, or finds what it says it passes, does
 //! not load. What was compiled last is kept, so that a reload that changes no rule costs nothing.
 
-use std::cell::RefCell;
+pub mod scratches;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use ring::digest;
 use tollgate_filters::request::scan::learned::Model;
 use tollgate_filters::request::scan::pack::{Pack, PackFault, Packs};
 use tollgate_filters::request::scan::pattern::{Engine, Mode, Patterns, Plan};
-use tollgate_filters::request::scan::scanner::{Scanner, Scratch};
+use tollgate_filters::request::scan::scanner::Scanner;
 use tollgate_filters::request::scan::view::normalise;
 use tollgate_filters::response::output::OutputScanner;
 
@@ -69,18 +70,6 @@ pub fn load(
     *last =
         Some(Last { digest, scanner: Arc::clone(&scanner), output: output.clone(), ids: Arc::clone(&ids) });
     Ok(Rules { scanner, output: output.filter(|_| reads_output), ids, digest })
-}
-
-/// Lends this thread's scratch, which remembers so many texts.
-pub fn with_scratch<R>(scanner: &Scanner, remembered: usize, use_it: impl FnOnce(&mut Scratch) -> R) -> R {
-    thread_local! {
-        static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
-    }
-    SCRATCH.with_borrow_mut(|scratch| {
-        let scratch = scratch.get_or_insert_with(|| scanner.scratch());
-        scratch.remember(remembered);
-        use_it(scratch)
-    })
 }
 
 fn link(texts: &[(String, String)]) -> Result<Packs, Vec<PackFault>> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use tokio::sync::Semaphore;
 use tollgate_filters::request::auth::{Entry, Keyring, Principal};
 use tollgate_filters::request::body::escape;
 use tollgate_filters::request::catalogue::{self, Catalogue, matches};
@@ -391,6 +392,8 @@ pub struct State {
     pub usages: Usages,
     /// Requests that wait for a server.
     pub queue: Arc<Queue>,
+    /// Turns to look at a long text: it takes a processor for as long, and half of them are left to other requests.
+    pub long_scans: Semaphore,
     /// When the process started; the origin of every time passed to the filters.
     pub origin: Instant,
     /// Set when the process is about to stop: readiness turns false.
@@ -408,6 +411,7 @@ impl State {
         let Kept { store, keys, ledger, shared, shared_histories, origin } = kept;
         Self {
             queue: Queue::new(metrics.queue.clone(), origin),
+            long_scans: Semaphore::new((stages.settings.server.workers / 2).max(1)),
             histories: Histories::new(stages.settings.scan.behaviour.conversations),
             stages: ArcSwap::from_pointee(stages),
             metrics,

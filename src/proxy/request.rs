@@ -20,6 +20,7 @@ use tollgate_filters::request::quota::Lease;
 use super::ctx::RequestCtx;
 use super::refuse::{self, Stop};
 use super::relay::{Job, relay};
+use super::scan::Scan;
 use super::{Gate, body, cors, headers, models, quota, scan, strict};
 use crate::calendar;
 use crate::config::settings::WhenFull;
@@ -127,7 +128,8 @@ async fn admit(
     prompt.count(&stages.counters[model], &body);
     quota::admit(ctx, principal, endpoint, model, &prompt).await?;
     let recalled = scan::recall(ctx, principal, endpoint, model, &prompt).await;
-    scan::scan(ctx, principal, endpoint, model, &prompt, &body, recalled)?;
+    let job = Scan { principal, endpoint, model, prompt: &prompt, body: &body, recalled };
+    scan::scan(session, ctx, job).await?;
     if let Some(ledger) = &ctx.state.ledger {
         let output = ctx.lease.as_ref().map_or(0, Lease::output);
         ctx.begun = Some(ledger.begin(Begun::of(&ctx.record, prompt.estimated_input(), output)));

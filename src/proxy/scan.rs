@@ -1,10 +1,13 @@
 //! The scan stage: the texts of a request → allowed, marked or refused. It runs where the request is, on the thread
-//! that serves it: a scan takes microseconds, and nothing has to be copied for it. It fails closed: a request with
-//! more text than is looked at is refused unless the configuration says otherwise.
+//! that serves it: a scan takes microseconds, and nothing has to be copied for it. Before a long one that thread gives its other
+//! requests away, and few long ones run at a time. It fails closed: a request with more text than is looked at is refused unless
+//! the configuration says otherwise.
 
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
+use pingora_proxy::Session;
 use tollgate_filters::endpoint::Endpoint;
 use tollgate_filters::refusal::Refusal;
 use tollgate_filters::request::auth::Principal;
@@ -13,13 +16,16 @@ use tollgate_filters::request::scan::Role;
 use tollgate_filters::request::scan::behaviour::{Attached, History};
 use tollgate_filters::request::scan::inspect::{Inspection, Terms, Verdict};
 use tollgate_filters::request::scan::policy::{Action, LEARNED_RULE, Mode};
+use tollgate_filters::request::scan::scanner::Scratch;
 
 use super::ctx::RequestCtx;
+use super::leg::{Gone, or_gone};
+use super::refuse::Stop;
 use crate::config::settings::OverBudget;
 use crate::histories::shared::{Found, NoAnswer};
 use crate::histories::{Conversation, Moment, Told};
 use crate::limits::SharedLimits;
-use crate::scanner::with_scratch;
+use crate::scanner::scratches;
 use crate::state::{Stages, State, scan_settings, today};
 
 /// What is known of what other gateways have seen of a conversation.
@@ -87,19 +93,46 @@ pub(super) fn moment(state: &State, stages: &Stages) -> Moment {
     Moment { now: state.now(), memory: scan.behaviour.memory, rules: stages.settings.rules.number() }
 }
 
-/// Looks at every text of a request.
+/// Bytes of text from which a scan would keep others waiting: some milliseconds, and a text that is made for it a hundred.
+const LONG: usize = 256 << 10;
+
+/// Looks at every text of a request, in its turn where it has many.
 ///
 /// # Errors
-/// [`Refusal::PromptBlocked`], or [`Refusal::TooMuchText`] where the budget is closed.
-pub(super) fn scan(
-    ctx: &mut RequestCtx,
-    principal: &Principal,
-    endpoint: Endpoint,
-    model: usize,
-    prompt: &Prompt,
-    body: &[u8],
-    recalled: Recalled,
-) -> Result<(), Refusal> {
+/// [`Refusal::PromptBlocked`], or [`Refusal::TooMuchText`] where the budget is closed. Nothing if the client leaves before its turn.
+pub(super) async fn scan(session: &mut Session, ctx: &mut RequestCtx, job: Scan<'_>) -> Result<(), Stop> {
+    let policy = ctx.stages.policies[job.principal.tenant_index].of(job.model);
+    let most = ctx.stages.settings.scan.budget_bytes;
+    if policy.mode == Mode::Off || job.length().min(most) < LONG {
+        return Ok(look(ctx, job, false)?);
+    }
+    let state = Arc::clone(&ctx.state);
+    let turn = or_gone(&mut session.downstream_session, state.long_scans.acquire()).await;
+    // Held until the end. Nobody takes the turns away, so that there always is one.
+    let _turn = turn.map_err(|Gone| Stop::Gone)?;
+    Ok(look(ctx, job, true)?)
+}
+
+/// What is looked at, and for whom.
+pub(super) struct Scan<'s> {
+    pub(super) principal: &'s Principal,
+    pub(super) endpoint: Endpoint,
+    pub(super) model: usize,
+    pub(super) prompt: &'s Prompt,
+    pub(super) body: &'s [u8],
+    pub(super) recalled: Recalled,
+}
+
+impl Scan<'_> {
+    /// Bytes of text.
+    fn length(&self) -> usize {
+        self.prompt.texts.iter().map(Text::len).sum()
+    }
+}
+
+fn look(ctx: &mut RequestCtx, job: Scan<'_>, is_long: bool) -> Result<(), Refusal> {
+    let length = job.length();
+    let Scan { principal, endpoint, model, prompt, body, recalled } = job;
     let stages = &ctx.stages;
     let settings = &stages.settings.scan;
     let policy = stages.policies[principal.tenant_index].of(model);
@@ -115,14 +148,13 @@ pub(super) fn scan(
         is_batch: is_batch(prompt),
     };
     let budget = settings.budget_bytes;
-    let length = prompt.texts.iter().map(Text::len).sum();
     if settings.over_budget == OverBudget::Closed && policy.mode == Mode::Block && length > budget {
         ctx.record.scan = "over_budget";
         return Err(Refusal::TooMuchText(budget));
     }
     let scanner = &stages.settings.rules.scanner;
     let mut observed = None;
-    let (verdict, counts) = with_scratch(scanner, settings.remembered_texts, |scratch| {
+    let inspect = |scratch: &mut Scratch| {
         let mut inspection = Inspection::new(scanner, &mut *scratch, terms);
         if terms.behaviour > Mode::Off {
             inspection = inspection.with_attached(Attached::of(body, stages.settings.limits.json_depth));
@@ -154,7 +186,13 @@ pub(super) fn scan(
             });
         });
         (verdict, scratch.counts())
-    });
+    };
+    let remembered = settings.remembered_texts;
+    let (verdict, counts) = if is_long {
+        scratches::with_another(scanner, remembered, inspect)
+    } else {
+        scratches::with_own(scanner, remembered, inspect)
+    };
     ctx.state.metrics.observe_texts(counts.0, counts.1);
     ctx.observed = observed;
     ctx.record.scan_unread_bytes = length.saturating_sub(budget) as u64;

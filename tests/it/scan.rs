@@ -1,6 +1,9 @@
 //! Prompt security as a client meets it: attacks are refused with the rule that says so and reach no server, marked
 //! where the policy only marks, and let through where an exemption says so, which is never silent.
 
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::harness::client::Answer;
@@ -75,9 +78,17 @@ async fn a_text_is_looked_at_once() {
         expect_blocked(&gateway.chat(ask(&attack)).await, "messages[1].content");
     }
     assert_eq!(counts().await, [before[0] + 2.0, before[1] + 6.0]);
+    // What is long is remembered too, and the worker's memory outlives that another thread takes its place.
+    let quiet: String = (0..20_000).map(|day| format!("On day {day} all was quiet. ")).collect();
+    for _ in 0..2 {
+        assert_eq!(gateway.chat(ask(&quiet)).await.status, 200);
+    }
+    assert_eq!(counts().await, [before[0] + 4.0, before[1] + 8.0]);
+    expect_blocked(&gateway.chat(ask(&attack)).await, "messages[1].content");
+    assert_eq!(counts().await, [before[0] + 4.0, before[1] + 10.0]);
     gateway.reload(&conf.set("tollgate.scan.remembered_texts", 0)).await;
     expect_blocked(&gateway.chat(ask(&attack)).await, "messages[1].content");
-    assert_eq!(counts().await, [before[0] + 4.0, before[1] + 6.0]);
+    assert_eq!(counts().await, [before[0] + 6.0, before[1] + 10.0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -483,6 +494,50 @@ async fn there_is_a_bound_on_what_is_looked_at() {
     assert_eq!(records[3]["scan_unread_bytes"], Value::Null);
     let unread = gateway.metrics().await.sum("tollgate_scan_unread_bytes_total", &[("tenant", "acme")]);
     assert!(unread > 3000.0, "{unread}");
+}
+
+/// A text that takes long is looked at beside the others: the one thread that serves requests goes on with those.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_text_keeps_nobody_waiting() {
+    let upstream = Upstream::chatting().await;
+    let gateway = Gateway::start(&Conf::to(upstream.address).set("tollgate.server.workers", 1)).await;
+    // Words of rules, which take longest.
+    let words = [
+        "ignore",
+        "system",
+        "prompt",
+        "rules",
+        "forget",
+        "reveal",
+        "you are",
+        "instructions",
+        "must",
+        "secret",
+    ];
+    let long: String = (0..1_500_000_usize).map(|n| [words[n * n / 7 % words.len()], " "].concat()).collect();
+    let begun = Instant::now();
+    let slow = async { (gateway.chat(says("user", long)).await.status, begun.elapsed()) };
+    let is_done = Cell::new(false);
+    let others = async {
+        let (mut slowest, mut count) = (Duration::ZERO, 0);
+        while !is_done.get() {
+            let asked = Instant::now();
+            assert_eq!(gateway.chat(json!({})).await.status, 200);
+            (slowest, count) = (slowest.max(asked.elapsed()), count + 1);
+        }
+        (slowest, count)
+    };
+    let slow = async {
+        let ended = slow.await;
+        is_done.set(true);
+        ended
+    };
+    let ((status, taken), (slowest, count)) = tokio::join!(slow, others);
+    assert_eq!(status, 400);
+    assert!(
+        count >= 5 && slowest < taken / 2,
+        "{count} others, {slowest:?} at most, beside one of {taken:?}"
+    );
 }
 
 const PACK: &str = r#"
