@@ -5,10 +5,12 @@
 //! few bytes, and only then decodes: megabytes of an image in base64 are refused by their first 24 bytes. What
 //! comes out is kept where it is text. The sum of all that is decoded of one text is bounded (`Budget`).
 
+mod base32;
 mod base64;
 mod cipher;
 mod digits;
 mod escapes;
+mod morse;
 mod plausible;
 mod unseen;
 
@@ -26,12 +28,16 @@ pub(super) fn prepare() {
 pub enum Encoding {
     /// Base64 or base64url, with or without padding, in one line or several.
     Base64,
+    /// Base32, with or without padding.
+    Base32,
     /// Pairs of hex digits, with or without something between them.
     Hex,
     /// Groups of eight binary digits.
     Binary,
     /// Character codes in decimal.
     Decimal,
+    /// Dots and dashes.
+    Morse,
     /// `%41`, `%u0041`.
     Percent,
     /// `&#65;`, `&#x41;`, `&eacute;`.
@@ -42,6 +48,8 @@ pub enum Encoding {
     Escapes,
     /// The alphabet turned by half.
     Rot13,
+    /// The alphabet turned: letters are so many places behind those that are meant.
+    Caesar(u8),
     /// Last character first.
     Reversed,
     /// Tag characters (U+E0000 and on): ASCII that is not displayed.
@@ -51,19 +59,30 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// What of the ciphers makes of a text what it was before it was read as this one.
+    fn undone_by(self) -> Self {
+        match self {
+            Self::Caesar(by) => Self::Caesar(26 - by),
+            other => other,
+        }
+    }
+
     /// Its name in verdicts.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Base64 => "base64",
+            Self::Base32 => "base32",
             Self::Hex => "hex",
             Self::Binary => "binary",
             Self::Decimal => "decimal",
+            Self::Morse => "morse",
             Self::Percent => "percent",
             Self::Entities => "entities",
             Self::QuotedPrintable => "quoted_printable",
             Self::Escapes => "escapes",
             Self::Rot13 => "rot13",
+            Self::Caesar(_) => "caesar",
             Self::Reversed => "reversed",
             Self::Tags => "tags",
             Self::VariationSelectors => "variation_selectors",
@@ -130,6 +149,7 @@ pub(super) fn find(
     let mut pieces = Vec::new();
     base64::find(text, &survey.base64, budget, &mut pieces);
     digits::find(text, &survey.spaced_hex, budget, &mut pieces);
+    morse::find(text, &survey.morse, budget, &mut pieces);
     escapes::find(text, budget, &mut pieces);
     cipher::find(text, outer, budget, &mut pieces);
     if evidence.tags.any() || evidence.variation.any() {
@@ -145,7 +165,7 @@ pub(super) fn retrace(encoding: Encoding, text: &str, trace: &mut impl Trace) {
         Encoding::Percent | Encoding::Entities | Encoding::QuotedPrintable | Encoding::Escapes => {
             escapes::decode(encoding, text, &mut out, trace);
         }
-        Encoding::Rot13 => trace.copied(0, 0),
+        Encoding::Rot13 | Encoding::Caesar(_) => trace.copied(0, 0),
         Encoding::Reversed => cipher::trace_reversed(text, trace),
         _ => trace.replaced(0, 0),
     }

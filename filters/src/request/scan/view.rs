@@ -28,7 +28,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
 
-pub(super) use self::letters::Likelihood;
+pub(super) use self::letters::{Likelihood, moved_by};
 pub(super) use self::survey::Survey;
 pub(super) use self::trace::Trace;
 

@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use super::digits;
 use super::plausible::{begins_as_text, from_utf16, text};
 use super::{Budget, Encoding, Piece};
+use super::{base32, digits};
 
 /// Shorter runs are words and names.
 const SHORTEST: usize = 16;
@@ -45,6 +45,11 @@ pub(super) fn find(whole: &str, runs: &[Range<usize>], budget: &mut Budget, piec
         }
         // A hyphen is a digit of base64url, and a gap between hex digits.
         if bytes[start + 2] == b'-' && digits::with_gaps(whole, start..end, budget, pieces) {
+            continue;
+        }
+        if let Some(piece) = base32::read(whole, start..end_of_lines(bytes, &(start..end)), budget) {
+            done = done.max(piece.span.end);
+            budget.keep(pieces, piece);
             continue;
         }
         let is_short = end - start < TELLS_CASE;

@@ -1,6 +1,6 @@
-//! ROT13 and text written backwards. Neither has a sign of its own; what gives them away is that letters follow
-//! each other as in words only after the change. A text is judged line by line and sentence by sentence, and of the middle of a
-//! long one samples are: a short sentence in ROT13 in the middle of a long document is not seen.
+//! ROT13 and other moves of the alphabet, and text written backwards. None has a sign of its own; what gives them away is that letters
+//! follow each other as in words only after the change. A text is judged line by line and sentence by sentence, and of the middle of a
+//! long one samples are: a short sentence of that kind in the middle of a long document is not seen.
 //!
 //! Of other alphabets than the Latin one it is not known how letters follow each other. Cyrillic words backwards are told by their
 //! beginnings and ends; short texts in Chinese, Japanese and Korean are read backwards if none of the commonest pairs of their characters
@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 use memchr::memchr3_iter;
 
-use super::super::view::{Likelihood, Trace};
+use super::super::view::{Likelihood, Trace, moved_by};
 use super::{Budget, Encoding, Piece};
 
 /// Letters that are judged together: two lines.
@@ -41,43 +41,42 @@ pub(super) fn prepare() {
     LazyLock::force(&SAYINGS);
 }
 
-/// Reads the parts that look like one of the ciphers, but for that one which `text` was taken out of: twice is not at all.
+/// Reads the parts that look like one of the ciphers, but for that one which would undo what `text` was taken out of.
 pub(super) fn find(text: &str, outer: Option<Encoding>, budget: &mut Budget, pieces: &mut Vec<Piece>) {
     let bytes = text.as_bytes();
-    let mut parts: [Option<Range<usize>>; 2] = [None, None];
+    // What each cipher was recognised in last, to be read once it is known how far it goes.
+    let mut parts: Vec<(Encoding, Range<usize>)> = Vec::new();
     let mut is_reversed = outer == Some(Encoding::Reversed);
     for_each_window(bytes, |window, around| {
         let letters = &bytes[window.clone()];
-        // Neither is told by letters of other alphabets.
+        // None is told by letters of other alphabets.
         if letters.iter().take(FIRST).filter(|byte| byte.is_ascii()).count() * 2 < FIRST.min(letters.len()) {
             return;
         }
         let first = Likelihood::of(&letters[..letters.len().min(FIRST)]);
-        if first.plain > first.rot13.max(first.reversed) + first.pairs {
+        if first.plain > first.rot13.max(first.reversed).max(0) + first.pairs {
             return;
         }
         let sum = Likelihood::of(letters);
-        let kinds = [(Encoding::Rot13, sum.is_rot13()), (Encoding::Reversed, sum.is_reversed())];
-        for (part, (encoding, is_seen)) in parts.iter_mut().zip(kinds) {
-            if !is_seen || outer == Some(encoding) || !has_few_digits(letters) {
+        let turned = [(Encoding::Rot13, sum.is_rot13()), (Encoding::Reversed, sum.is_reversed())];
+        let turned = turned.into_iter().filter(|(_, is_seen)| *is_seen).map(|(encoding, _)| encoding);
+        let is_neither = !sum.is_rot13() && !sum.is_reversed();
+        let moved = is_neither.then(|| sum.moved(letters)).flatten().map(Encoding::Caesar);
+        for encoding in turned.chain(moved) {
+            if outer == Some(encoding.undone_by()) || !has_few_digits(letters) {
                 continue;
             }
             is_reversed |= encoding == Encoding::Reversed;
             let around = window.start.saturating_sub(around)..(window.end + around).min(bytes.len());
-            match part {
-                Some(part) if part.end >= around.start => part.end = around.end,
-                _ => {
-                    if let Some(part) = part.replace(around) {
-                        read(text, part, encoding, budget, pieces);
-                    }
-                }
+            match parts.iter_mut().find(|(other, _)| *other == encoding) {
+                Some((_, part)) if part.end >= around.start => part.end = around.end,
+                Some((_, part)) => read(text, std::mem::replace(part, around), encoding, budget, pieces),
+                None => parts.push((encoding, around)),
             }
         }
     });
-    for (part, encoding) in parts.into_iter().zip([Encoding::Rot13, Encoding::Reversed]) {
-        if let Some(part) = part {
-            read(text, part, encoding, budget, pieces);
-        }
+    for (encoding, part) in parts {
+        read(text, part, encoding, budget, pieces);
     }
     if !is_reversed && may_be_reversed(text) {
         read(text, 0..text.len(), Encoding::Reversed, budget, pieces);
@@ -282,19 +281,16 @@ fn read(text: &str, part: Range<usize>, encoding: Encoding, budget: &mut Budget,
     }
     let part = &text[span.clone()];
     let text = match encoding {
-        Encoding::Rot13 => part.chars().map(rot13).collect(),
+        Encoding::Rot13 => move_letters(part, 13),
+        Encoding::Caesar(by) => move_letters(part, by),
         Encoding::Reversed => part.chars().rev().collect(),
         _ => return,
     };
     budget.keep(pieces, Piece { encoding, span, text });
 }
 
-fn rot13(c: char) -> char {
-    match c {
-        'a'..='z' => char::from((c as u8 - b'a' + 13) % 26 + b'a'),
-        'A'..='Z' => char::from((c as u8 - b'A' + 13) % 26 + b'A'),
-        _ => c,
-    }
+fn move_letters(text: &str, by: u8) -> String {
+    text.chars().map(|c| if c.is_ascii() { char::from(moved_by(c as u8, by)) } else { c }).collect()
 }
 
 /// Where each character of `text` went when it was reversed.

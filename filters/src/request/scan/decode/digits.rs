@@ -38,7 +38,7 @@ pub(super) fn with_gaps(
     for (encoding, digits, radix) in
         [(Encoding::Binary, 8..=8, 2), (Encoding::Hex, 2..=4, 16), (Encoding::Decimal, 2..=3, 10)]
     {
-        let numbers = Numbers { bytes, at: 0, digits, radix, lower: None };
+        let numbers = Numbers { bytes, at: 0, digits, radix, lower: None, is_sound: false };
         if let Some(text) = read(numbers, budget.bytes).filter(|text| has_words(text)) {
             budget.keep(pieces, Piece { encoding, span: run, text });
             return true;
@@ -104,7 +104,12 @@ struct Numbers<'a> {
     radix: u32,
     /// The second byte of a group of four digits.
     lower: Option<u8>,
+    /// Whether the last group was one.
+    is_sound: bool,
 }
+
+/// Binary digits of a group that has lost or gained some: what it stood for is left out, between groups that are sound.
+const BROKEN: std::ops::RangeInclusive<usize> = 4..=12;
 
 impl Iterator for Numbers<'_> {
     type Item = u8;
@@ -122,7 +127,15 @@ impl Iterator for Numbers<'_> {
             if digits == 1 && rest[0] == b'0' && matches!(rest.get(1), Some(b'x' | b'X')) {
                 continue; // the beginning of 0x41
             }
+            if self.radix == 2
+                && digits != 8
+                && BROKEN.contains(&digits)
+                && std::mem::take(&mut self.is_sound)
+            {
+                continue;
+            }
             let value = self.digits.contains(&digits).then(|| value(&rest[..digits], self.radix))??;
+            self.is_sound = true;
             if digits < 4 || self.radix != 16 {
                 return value.try_into().ok();
             }

@@ -57,14 +57,68 @@ impl Likelihood {
             && better > self.pairs + SHORT_MARGIN
     }
 
+    /// By how many places the letters of `bytes`, of which this is the sum, have to be moved on in the alphabet to be words, if they are none as they stand; not by
+    /// thirteen, of which [`Likelihood::is_rot13`] tells.
+    ///
+    /// # Cost
+    /// A tenth of a microsecond for a line: how often each letter stands tells which of the moves is worth a closer look.
+    pub(crate) fn moved(self, bytes: &[u8]) -> Option<u8> {
+        if self.is_words() || self.pairs < MIN_MOVED_PAIRS {
+            return None;
+        }
+        let mut counts = [0_i16; LETTERS];
+        for byte in bytes {
+            if let Some(count) = counts.get_mut(usize::from(LETTER_OF[usize::from(*byte)])) {
+                *count += 1;
+            }
+        }
+        let often =
+            |by: usize| -> i16 { counts.iter().zip(&OFTEN[by..]).map(|(count, often)| count * often).sum() };
+        let by = (0..LETTERS).max_by_key(|by| often(*by)).filter(|by| !matches!(by, 0 | 13))? as u8;
+        let turned: Vec<u8> = bytes.iter().map(|byte| moved_by(*byte, by)).collect();
+        let turned = Self::of(&turned);
+        let is_clear = turned.plain > 4 * turned.pairs && turned.plain - self.plain > 4 * turned.pairs;
+        is_clear.then_some(by)
+    }
+
     /// Whether these are words rather than noise.
     pub(crate) fn is_words(self) -> bool {
         self.plain > self.pairs
     }
 }
 
+/// A letter so many places on in the alphabet, and any other byte as it is.
+pub(crate) fn moved_by(byte: u8, by: u8) -> u8 {
+    match byte {
+        b'a'..=b'z' => (byte - b'a' + by) % LETTERS as u8 + b'a',
+        b'A'..=b'Z' => (byte - b'A' + by) % LETTERS as u8 + b'A',
+        _ => byte,
+    }
+}
+
+const LETTERS: usize = 26;
+
+/// How much more often a letter stands than one in twenty-six, log2 in eighths, the alphabet twice: of six languages, as the pairs
+/// below.
+const OFTEN: [i16; 2 * LETTERS] = {
+    let once: [i16; LETTERS] = [
+        9, -12, -3, 0, 15, -9, -11, -2, 7, -26, -23, 3, -3, 7, 6, -5, -21, 6, 7, 8, 2, -12, -14, -34, -15,
+        -26,
+    ];
+    let mut twice = [0; 2 * LETTERS];
+    let mut at = 0;
+    while at < 2 * LETTERS {
+        twice[at] = once[at % LETTERS];
+        at += 1;
+    }
+    twice
+};
+
 /// Fewer pairs than in three or four words decide nothing.
 const MIN_PAIRS: i32 = 20;
+
+/// The same where one of twenty-four moves is to be told.
+const MIN_MOVED_PAIRS: i32 = 24;
 
 /// How much better few pairs have to be beyond that: a path or a line of code may read better backwards by chance.
 const SHORT_MARGIN: i32 = 30;

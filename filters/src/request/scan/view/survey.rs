@@ -35,6 +35,8 @@ pub(crate) struct Survey {
     pub(crate) base64: Vec<Range<usize>>,
     /// Pieces of hex digits with gaps.
     pub(crate) spaced_hex: Vec<Range<usize>>,
+    /// Blocks that have hardly anything but dots and dashes.
+    pub(crate) morse: Vec<Range<usize>>,
 }
 
 impl Survey {
@@ -45,6 +47,7 @@ impl Survey {
         self.last = [0; 2];
         self.base64.clear();
         self.spaced_hex.clear();
+        self.morse.clear();
         let bytes = text.as_bytes();
         let is_ascii = text.is_ascii();
         let mut block = Block::at(bytes, 0);
@@ -69,6 +72,7 @@ impl Survey {
             }
             let next_base64 = base64_digits(bytes, at);
             self.find_runs(bytes, block.digits, [base64, next_base64], start);
+            self.find_morse(bytes, block, start);
             (block, letters, base64, lone_before) = (next, next_letters, next_base64, lone);
         }
     }
@@ -109,6 +113,27 @@ impl Survey {
         }
     }
 }
+
+impl Survey {
+    /// Notes a block in which dots and dashes stand where letters would.
+    #[inline]
+    fn find_morse(&mut self, bytes: &[u8], block: Block, start: usize) {
+        if (block.letters | block.digits | block.wide).count_ones() > MOST_LETTERS {
+            return;
+        }
+        let part = &bytes[start..bytes.len().min(start + block::SIZE)];
+        let marks = part.iter().filter(|byte| matches!(byte, b'.' | b'-')).count();
+        let spaces = part.iter().filter(|byte| **byte == b' ').count();
+        if marks >= FEWEST_MARKS && spaces >= FEWEST_MARKS / 4 {
+            add(&mut self.morse, start..start + part.len());
+        }
+    }
+}
+
+/// Letters and digits in a block of Morse, whose beginning or end it may have: half of it.
+const MOST_LETTERS: u32 = 12;
+/// Dots and dashes in it.
+const FEWEST_MARKS: usize = 12;
 
 fn add(runs: &mut Vec<Range<usize>>, run: Range<usize>) {
     if let Some(last) = runs.last_mut()

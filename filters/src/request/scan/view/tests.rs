@@ -215,6 +215,40 @@ fn base64(text: &[u8]) -> String {
     digits.collect()
 }
 
+fn base32(text: &[u8]) -> String {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let digits = text.chunks(5).flat_map(|five| {
+        let bits = five.iter().chain(&[0; 4]).take(5).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+        (0..8).map(move |at| {
+            if 5 * at >= 8 * five.len() {
+                '='
+            } else {
+                char::from(alphabet[(bits >> (35 - 5 * at) & 31) as usize])
+            }
+        })
+    });
+    digits.collect()
+}
+
+/// Letters in Morse; what has no sign in it is left out.
+fn morse(text: &str) -> String {
+    let signs = [
+        ".-", "-...", "-.-.", "-..", ".", "..-.", "--.", "....", "..", ".---", "-.-", ".-..", "--", "-.",
+        "---", ".--.", "--.-", ".-.", "...", "-", "..-", "...-", ".--", "-..-", "-.--", "--..",
+    ];
+    let sign = |c: char| signs.get((c as usize).wrapping_sub('a' as usize)).copied();
+    let word = |word: &str| word.chars().filter_map(sign).collect::<Vec<_>>().join(" ");
+    text.split(' ').map(word).collect::<Vec<_>>().join(" / ")
+}
+
+/// Each small letter so many places on in the alphabet.
+fn caesar(text: &str, by: u8) -> String {
+    mapped(text, |c| match c {
+        'a'..='z' => char::from((c as u8 - b'a' + by) % 26 + b'a').to_string(),
+        _ => c.to_string(),
+    })
+}
+
 fn bytes(text: &str, each: impl Fn(u8) -> String) -> String {
     text.bytes().map(each).collect()
 }
@@ -226,10 +260,7 @@ fn broken(text: &str, every: usize, by: &str) -> String {
 
 /// The eighteen ways of hiding a text, and some more.
 fn hidden(text: &str) -> Vec<(&'static str, String)> {
-    let rot13 = mapped(text, |c| match c {
-        'a'..='z' => char::from((c as u8 - b'a' + 13) % 26 + b'a').to_string(),
-        _ => c.to_string(),
-    });
+    let rot13 = caesar(text, 13);
     let lines = |text: String| broken(&text, 64, "\n");
     vec![
         ("homoglyphs", imitated(text, 1)),
@@ -288,6 +319,12 @@ fn hidden(text: &str) -> Vec<(&'static str, String)> {
         ("hex entities", mapped(text, |c| format!("&#x{:x};", u32::from(c)))),
         ("unicode escapes", mapped(text, |c| format!("\\u{:04x}", u32::from(c)))),
         ("unicode escapes of Rust", mapped(text, |c| format!("\\u{{{:x}}}", u32::from(c)))),
+        ("base32", base32(text.as_bytes())),
+        ("base32 in small letters", base32(text.as_bytes()).to_ascii_lowercase()),
+        ("Morse", morse(text)),
+        ("Morse behind words", format!("Do what this says, please: {}", morse(text))),
+        ("letters moved by three", caesar(text, 3)),
+        ("letters moved by nineteen", caesar(text, 19)),
         ("rot13", rot13.clone()),
         ("rot13 with a word before", format!("Decode this and do as it says: {rot13}")),
         ("reversed", text.chars().rev().collect()),
@@ -316,15 +353,43 @@ fn hidden_sentences_come_back() {
     for sentence in SENTENCES {
         let expected = normalise(sentence).into_owned();
         for (name, text) in hidden(sentence) {
-            // Han and kana have no ROT13, no tags, and other bytes in UTF-16 than alphabets have.
+            // Han and kana have no ROT13, no Morse, no tags, and other bytes in UTF-16 than alphabets have.
             let is_of_letters =
-                matches!(name, "rot13" | "rot13 with a word before" | "tags" | "base64 of UTF-16");
+                ["rot13", "tags", "UTF-16", "Morse", "letters moved"].iter().any(|of| name.contains(of));
             if !sentence.is_ascii() && is_of_letters {
                 continue;
             }
             let views = Views::read(&text, &mut scratch);
             let readings: Vec<_> = views.iter().map(|reading| reading.text.to_ascii_lowercase()).collect();
             assert!(readings.iter().any(|text| text.contains(&expected)), "{name}: {text:?} {readings:?}");
+        }
+    }
+}
+
+/// Groups of bits that lost some on the way: what they stood for is missing, and nothing else is.
+#[test]
+fn broken_groups_of_bits_are_left_out() {
+    let mut scratch = Scratch::default();
+    let mut groups: Vec<String> = SENTENCES[0].bytes().map(|byte| format!("{byte:08b}")).collect();
+    for at in [6, 20, 41] {
+        groups[at].truncate(5);
+    }
+    let kept = SENTENCES[0].char_indices().filter(|(at, _)| ![6, 20, 41].contains(at));
+    let expected: String = kept.map(|(_, c)| c).collect();
+    let text = groups.join(" ");
+    let views = Views::read(&text, &mut scratch);
+    assert!(views.iter().any(|reading| reading.text == expected), "{expected}");
+}
+
+/// Every move of the alphabet is told, and nothing is one that is words as it stands.
+#[test]
+fn moved_letters_are_told() {
+    let moved = |text: &str| Likelihood::of(text.as_bytes()).moved(text.as_bytes());
+    for sentence in SENTENCES.iter().filter(|sentence| sentence.is_ascii()) {
+        assert_eq!(moved(sentence), None, "{sentence}");
+        for by in (1..26).filter(|by| *by != 13) {
+            let turned = caesar(sentence, by);
+            assert_eq!(moved(&turned), Some(26 - by), "{turned}");
         }
     }
 }
