@@ -14,6 +14,7 @@ use super::super::Severity;
 use super::Hiding;
 use super::page::{contains, has_words};
 
+mod far_east;
 mod lexicon;
 mod order;
 

@@ -5,6 +5,9 @@
 //! order decides, whatever the names are. Logs of bots begin with the answer as well, for the bot greets: they are
 //! introduced as what they are, or the bot speaks again, and then they say a level less.
 
+mod inline;
+mod speaker;
+
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -12,18 +15,10 @@ use memchr::{memchr_iter, memchr2, memmem};
 
 use super::super::Severity;
 use super::fence::{self, Fence};
-use super::page::{Name, Page, contains, continues, has_words, skip_space};
+use super::page::{Page, has_words, skip_space};
 use super::shape::{Report, Shape};
-
-/// Who speaks on a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Speaker {
-    System,
-    Asker,
-    Answerer,
-    /// A developer: the operator's role of some interfaces, and a word of ordinary records.
-    Developer,
-}
+pub(super) use inline::{bracket, label};
+use speaker::{Speaker, is_shown, speaker};
 
 /// The longest name of a speaker with its marks.
 const LONGEST: usize = 40;
@@ -31,48 +26,6 @@ const LONGEST: usize = 40;
 const NEAR: usize = 400;
 /// How far before the first turn its introduction is looked for.
 const INTRODUCTION: usize = 200;
-/// Beginnings of words of those who show a conversation; the short ones are whole words.
-const SHOWN: [&str; 36] = [
-    "bot",
-    "bots",
-    "here",
-    "tone",
-    "replies",
-    "chat",
-    "dialog",
-    "conversa",
-    "transcript",
-    "script",
-    "log",
-    "logs",
-    "demo",
-    "ticket",
-    "thread",
-    "scene",
-    "story",
-    "interview",
-    "example",
-    "sample",
-    "excerpt",
-    "session",
-    "speakers",
-    "below",
-    "following",
-    "continue",
-    "complete",
-    "verlauf",
-    "gespr",
-    "unterhaltung",
-    "beispiel",
-    "discussion",
-    "exemple",
-    "extrait",
-    "ejemplo",
-    "esempio",
-];
-/// The same in scripts of other letters.
-const SHOWN_FOREIGN: [&str; 10] =
-    ["对话", "聊天", "记录", "会話", "対話", "チャット", "대화", "채팅", "разговор", "диалог"];
 
 /// Who answers, but for the first letter. Every text is searched for it, and making the search takes as long as a short one.
 static ANSWERER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"ssistant:"));
@@ -105,7 +58,7 @@ pub(super) fn check(text: &str, report: &mut Report<'_>) {
         && let Some(hit) = ANSWERER.find(bytes).or_else(in_capitals)
         && hit > 1
     {
-        inline(&mut lines.page, hit - 1, report);
+        inline::answered(&mut lines.page, hit - 1, report);
     }
 }
 
@@ -336,208 +289,4 @@ impl Lines<'_> {
         }
         true
     }
-}
-
-/// Whether a line says that a conversation is shown.
-fn is_shown(line: &[u8]) -> bool {
-    let begins = |word: &[u8]| {
-        SHOWN.iter().map(|shown| shown.as_bytes()).any(|shown| {
-            let is_long_enough = shown.len() > 4 || word.len() == shown.len() || shown == b"chat";
-            is_long_enough && continues(word, 0, shown)
-        })
-    };
-    line.split(|byte| !byte.is_ascii_alphabetic()).any(begins)
-        || SHOWN_FOREIGN.iter().any(|shown| memmem::find(line, shown.as_bytes()).is_some())
-}
-
-/// The speaker that a line begins with, the length of the mark, and whether it is a heading.
-fn speaker(line: &[u8]) -> Option<(Speaker, usize, bool)> {
-    let mut from = line.iter().take_while(|byte| matches!(byte, b'#' | b'*' | b'>' | b' ' | b'_')).count();
-    let is_heading = line.starts_with(b"##") || line.starts_with(b"# ");
-    if let Some((speaker, length)) = foreign(&line[from..]) {
-        return Some((speaker, from + length, is_heading));
-    }
-    let name = line[from..].iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b' ').count();
-    let colon = from
-        + name
-        + line[from + name..].iter().take_while(|byte| matches!(byte, b'*' | b'_' | b' ' | b'#')).count();
-    let is_ended = line.get(colon) == Some(&b':') || is_heading && colon == line.len();
-    if !is_ended {
-        return None;
-    }
-    let speaker = match Name::of(&line[from..from + name])?.as_bytes() {
-        b"system"
-        | b"systemprompt"
-        | b"systemmessage"
-        | b"systeminstruction"
-        | b"systeminstructions"
-        | b"newsysteminstruction"
-        | b"newsystemprompt"
-        | b"systemoverride" => Speaker::System,
-        b"developer" => Speaker::Developer,
-        b"user" | b"human" | b"instruction" | b"instructions" | b"newinstruction" | b"newinstructions"
-        | b"userinput" | b"newtask" => Speaker::Asker,
-        // In records a model is a car's or a machine's.
-        b"model" if is_heading => Speaker::Answerer,
-        b"assistant" | b"response" | b"ai" | b"aiassistant" | b"bot" | b"chatbot" | b"chatgpt"
-        | b"claude" | b"gpt" | b"modelresponse" | b"assistantresponse" => Speaker::Answerer,
-        _ => return None,
-    };
-    from = colon + 1;
-    Some((speaker, from.min(line.len()), is_heading))
-}
-
-/// Names of speakers in other scripts and tongues, with their colon.
-fn foreign(line: &[u8]) -> Option<(Speaker, usize)> {
-    const NAMES: [(&str, Speaker); 24] = [
-        ("系统", Speaker::System),
-        ("系統", Speaker::System),
-        ("システム", Speaker::System),
-        ("시스템", Speaker::System),
-        ("Система", Speaker::System),
-        ("النظام", Speaker::System),
-        ("Système", Speaker::System),
-        ("用户", Speaker::Asker),
-        ("用戶", Speaker::Asker),
-        ("ユーザー", Speaker::Asker),
-        ("사용자", Speaker::Asker),
-        ("Пользователь", Speaker::Asker),
-        ("Utilisateur", Speaker::Asker),
-        ("Benutzer", Speaker::Asker),
-        ("Usuario", Speaker::Asker),
-        ("Utente", Speaker::Asker),
-        ("Usuário", Speaker::Asker),
-        ("助手", Speaker::Answerer),
-        ("アシスタント", Speaker::Answerer),
-        ("어시스턴트", Speaker::Answerer),
-        ("Ассистент", Speaker::Answerer),
-        ("Asistente", Speaker::Answerer),
-        ("Assistente", Speaker::Answerer),
-        ("Assistent", Speaker::Answerer),
-    ];
-    let (name, speaker) = NAMES.iter().find(|(name, _)| line.starts_with(name.as_bytes()))?;
-    let rest = &line[name.len()..];
-    let colon = [":", "：", " :"].iter().find(|colon| rest.starts_with(colon.as_bytes()))?;
-    Some((*speaker, name.len() + colon.len()))
-}
-
-/// "… Assistant: Done. System: …" on one line; the answer's name begins at `at`.
-fn inline(page: &mut Page<'_>, at: usize, report: &mut Report<'_>) {
-    let bytes = page.bytes;
-    if at <= page.first || page.is_quoted(&(at..at + 10)) {
-        return;
-    }
-    let behind = &bytes[at..(at + 1000).min(bytes.len())];
-    for (mark, is_system) in [
-        (&b"System:"[..], true),
-        (b"SYSTEM:", true),
-        (b"Human:", false),
-        (b"User:", false),
-        (b"HUMAN:", false),
-        (b"USER:", false),
-    ] {
-        let Some(hit) = memmem::find(behind, mark) else { continue };
-        if !matches!(behind[hit.saturating_sub(1)], b' ' | b'>') {
-            continue;
-        }
-        let before = memmem::find(&bytes[at.saturating_sub(1000)..at], mark).is_some();
-        if !before && has_words(&behind[hit + mark.len()..], 2) {
-            let severity = if is_system && !page.is_fenced(at) { Severity::High } else { Severity::Medium };
-            return report.add(Shape::SpokenTurn, severity, at..at + hit + mark.len());
-        }
-    }
-}
-
-/// Looks at the words in brackets at `at`: a link whose text is a role, or a role before an order. What follows
-/// the brackets is at `behind`.
-pub(super) fn bracket(page: &mut Page<'_>, at: usize, words: &[u8], behind: usize, report: &mut Report<'_>) {
-    let bytes = page.bytes;
-    let role = words.strip_prefix(b"/").unwrap_or(words);
-    if !matches!(
-        Name::of(role).as_ref().map(Name::as_bytes),
-        Some(
-            b"system"
-                | b"assistant"
-                | b"developer"
-                | b"systemprompt"
-                | b"systemmessage"
-                | b"admin"
-                | b"sys"
-                | b"user"
-                | b"override"
-        )
-    ) {
-        return;
-    }
-    let is_system = !role.eq_ignore_ascii_case(b"assistant") && !role.eq_ignore_ascii_case(b"user");
-    let span = at..behind;
-    if bytes.get(behind) == Some(&b'(') {
-        let target = &bytes[behind + 1..(behind + 60).min(bytes.len())];
-        let target = &target[..target.iter().position(|&byte| byte == b')').unwrap_or(target.len())];
-        if target.first() == Some(&b'#') && is_frame(&target[1..]) && !page.is_quoted(&span) {
-            let severity = if page.is_fenced(at) { Severity::Medium } else { Severity::High };
-            report.add(Shape::RoleLink, severity, at..behind + target.len() + 2);
-        }
-        return;
-    }
-    if !is_system || !page.begins_line(at) || page.is_fenced(at) || page.is_quoted(&span) {
-        return;
-    }
-    let is_repeated = bytes[behind..].starts_with(&bytes[at..behind]);
-    let content = &bytes[behind..(behind + 200).min(bytes.len())];
-    let line = content.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let is_closed = memchr::memchr(b'/', content).is_some_and(|hit| {
-        content[..hit].ends_with(b"[") && content[hit + 1..].starts_with(&bytes[at + 1..behind])
-    });
-    if at <= page.first && !is_closed {
-        return;
-    }
-    // Lines of a log begin with a bracket too, one after the other.
-    let line_start = memchr::memrchr(b'\n', &bytes[..at]).unwrap_or(0);
-    let before = bytes[line_start.saturating_sub(200)..line_start]
-        .rsplit(|&byte| byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    let after = content.get(line.len() + 1..).unwrap_or_default();
-    let is_log = [before, after].iter().any(|line| line.trim_ascii_start().starts_with(b"["));
-    let severity = match (has_words(line, 6), is_log) {
-        _ if is_repeated || is_closed && has_words(content, 3) => Severity::High,
-        (true, false) => Severity::High,
-        (false, false) if has_words(line, 2) => Severity::Medium,
-        _ => return,
-    };
-    report.add(Shape::RoleBracket, severity, span);
-}
-
-/// Looks at `[` at the beginning of a line for `[system]: do this`, which would define a link if an address followed.
-pub(super) fn label(page: &mut Page<'_>, at: usize, report: &mut Report<'_>) {
-    let bytes = page.bytes;
-    let window = &bytes[at + 1..(at + LONGEST).min(bytes.len())];
-    let Some(length) = memmem::find(window, b"]:") else { return };
-    let behind = at + 1 + length + 2;
-    let target = skip_space(bytes, behind, 4);
-    let target = &bytes[target..(target + LONGEST).min(bytes.len())];
-    let word = target.split(u8::is_ascii_whitespace).next().unwrap_or_default();
-    if !word.iter().any(|byte| matches!(byte, b'/' | b'#' | b'<' | b'.' | b'@')) {
-        bracket(page, at, &window[..length], behind, report);
-    }
-}
-
-/// Whether a link's target is a part of a prompt's frame and not a section of a document.
-fn is_frame(target: &[u8]) -> bool {
-    [
-        &b"instruction"[..],
-        b"message",
-        b"prompt",
-        b"context",
-        b"rules",
-        b"monologue",
-        b"override",
-        b"directive",
-        b"suggestions",
-        b"additional",
-        b"internal",
-    ]
-    .iter()
-    .any(|word| contains(target, word))
 }

@@ -2,6 +2,7 @@
 //! the sentence's verb and by what else is in it ([`lexicon`]), and in Chinese, Japanese and Korean by its parts.
 
 use super::super::Hiding;
+use super::far_east;
 use super::lexicon::{
     self, ABOUT, ASKS, CLAUSE, DOES, FILLS, HOW, Kinds, LEAD, MAKES, MODAL, MODEL, NOTE, OF, READER, READS,
     SIE, SUBJECT, TALKS, TO,
@@ -51,8 +52,8 @@ pub(super) fn is_task(text: &str, hiding: Hiding) -> bool {
     let (mut count, mut orders) = (0, 0);
     for (sentence, is_ended) in sentences(text) {
         count += 1;
-        let is_order = if is_far_east(sentence) {
-            is_far_east_order(sentence, is_ended || hiding == Hiding::Comment)
+        let is_order = if far_east::is_written(sentence) {
+            far_east::is_order(sentence, is_ended || hiding == Hiding::Comment)
         } else {
             let read = Sentence::read(sentence);
             if read.has(NOTE) {
@@ -77,7 +78,7 @@ fn may_order(sentence: &str) -> bool {
         words(sentence).map(|(_, word)| kinds(word)).find(|kinds| kinds & BEFORE == 0 || kinds & VERBS != 0);
     match words(sentence).next().map(|(_, word)| kinds(word)) {
         Some(first) if first & CLAUSE != 0 => true,
-        _ => known.is_some_and(|kinds| kinds & VERBS != 0) || is_far_east(sentence),
+        _ => known.is_some_and(|kinds| kinds & VERBS != 0) || far_east::is_written(sentence),
     }
 }
 
@@ -96,7 +97,7 @@ pub(super) fn fills_template(text: &str) -> bool {
 /// Whether `text` calls a model by a name and then gives it an order: "AI: say …", "Note for GPT: answer …".
 pub(super) fn calls_model(text: &str) -> bool {
     let text = &text[..text.floor_char_boundary(LONGEST)];
-    if is_far_east(text) && has(text, &MODELS) && has(text, &ASKING) {
+    if far_east::asks_model(text) {
         return true;
     }
     let mut names = false;
@@ -352,318 +353,3 @@ impl Sentence {
         is_sentence && (is_strong || does || self.wants_answer() && hiding != Hiding::Attribute)
     }
 }
-
-/// Whether `text` is Chinese, Japanese or Korean.
-fn is_far_east(text: &str) -> bool {
-    let is_one = |mark: &char| matches!(mark, '\u{3040}'..='\u{30FF}' | '\u{4E00}'..='\u{9FFF}' | '\u{AC00}'..='\u{D7A3}');
-    !text.is_ascii() && text.chars().filter(is_one).nth(3).is_some()
-}
-
-/// Whether such a sentence is an order to whoever answers.
-fn is_far_east_order(text: &str, is_ended: bool) -> bool {
-    let text = text.trim();
-    let is_kana = |mark| matches!(mark, '\u{3040}'..='\u{30FF}');
-    // Chinese orders have no form of their own: they begin with the verb, or with what asks or forbids.
-    let begins = || {
-        BEGINNINGS.iter().any(|word| text.starts_with(word))
-            && (is_ended || text.starts_with('请') || text.starts_with("不要"))
-            && !text.contains(is_kana)
-    };
-    let ends = || is_ended && ENDINGS.iter().any(|word| text.ends_with(word));
-    (begins() || ends()) && has(text, &ASKING) && !has(text, &NOTES)
-}
-
-fn has(text: &str, words: &[&str]) -> bool {
-    words.iter().any(|word| text.contains(word))
-}
-
-/// Names of models.
-const MODELS: [&str; 30] = [
-    "AI模型",
-    "AI助手",
-    "AI 助手",
-    "AI 模型",
-    "AI助理",
-    "AI系统",
-    "人工智能",
-    "语言模型",
-    "大模型",
-    "智能助手",
-    "聊天机器人",
-    "AIアシスタント",
-    "AIモデル",
-    "言語モデル",
-    "AIへ",
-    "AIに",
-    "AIは",
-    "人工知能",
-    "チャットボット",
-    "AI 모델",
-    "AI 어시스턴트",
-    "인공지능",
-    "언어 모델",
-    "챗봇",
-    "你是AI",
-    "致AI",
-    "AIなら",
-    "AIの皆",
-    "AI라면",
-    "AI에게",
-];
-
-/// What is asked of whoever answers.
-const ASKING: [&str; 89] = [
-    "回答",
-    "回复",
-    "答复",
-    "推荐",
-    "总结",
-    "翻译",
-    "写",
-    "说",
-    "提到",
-    "提及",
-    "评价",
-    "评为",
-    "打分",
-    "五星",
-    "忽略",
-    "告诉",
-    "扮演",
-    "描述",
-    "解释",
-    "列出",
-    "声称",
-    "假装",
-    "批准",
-    "转发",
-    "表示",
-    "介绍",
-    "强调",
-    "称赞",
-    "答えて",
-    "返答",
-    "返信",
-    "評価",
-    "推薦",
-    "推奨",
-    "勧めて",
-    "おすすめして",
-    "言って",
-    "述べて",
-    "書いて",
-    "翻訳",
-    "訳して",
-    "要約",
-    "説明して",
-    "含めて",
-    "言及",
-    "伝えて",
-    "話して",
-    "無視",
-    "ふりを",
-    "繰り返",
-    "出力",
-    "承認",
-    "挙げて",
-    "教えて",
-    "触れ",
-    "紹介して",
-    "대답",
-    "답변",
-    "답하",
-    "응답",
-    "추천",
-    "평가",
-    "번역",
-    "요약",
-    "써",
-    "작성",
-    "말하",
-    "满分",
-    "最高分",
-    "満点",
-    "말해",
-    "언급",
-    "설명",
-    "무시",
-    "소개",
-    "반복",
-    "讲一",
-    "讲个",
-    "隐瞒",
-    "隐藏",
-    "出现",
-    "最高",
-    "隠して",
-    "冗談",
-    "つけて",
-    "숨기",
-    "점수",
-    "농담",
-    "이야기",
-];
-
-/// What a note to people speaks of.
-const NOTES: [&str; 83] = [
-    "此处",
-    "这里",
-    "在此",
-    "下方",
-    "上方",
-    "下面",
-    "上面",
-    "输入",
-    "填写",
-    "选择",
-    "点击",
-    "单击",
-    "按钮",
-    "组件",
-    "模块",
-    "导航",
-    "页脚",
-    "页头",
-    "头部",
-    "重现",
-    "复现",
-    "模板",
-    "代码",
-    "样式",
-    "文件",
-    "函数",
-    "变量",
-    "菜单",
-    "列表",
-    "表单",
-    "字段",
-    "参数",
-    "接口",
-    "配置",
-    "登录",
-    "注册",
-    "版本",
-    "注释",
-    "修改",
-    "联系",
-    "图片",
-    "ここ",
-    "下記",
-    "以下",
-    "上記",
-    "入力",
-    "選択",
-    "クリック",
-    "ボタン",
-    "フォーム",
-    "テンプレート",
-    "ファイル",
-    "コード",
-    "ナビ",
-    "ヘッダー",
-    "フッター",
-    "メニュー",
-    "変更",
-    "設定",
-    "問い合わせ",
-    "ログイン",
-    "記入",
-    "項目",
-    "ご",
-    "여기",
-    "아래",
-    "입력",
-    "선택",
-    "클릭",
-    "버튼",
-    "파일",
-    "코드",
-    "完成",
-    "加载",
-    "尚未",
-    "阅读",
-    "稍候",
-    "稍后",
-    "说明",
-    "失败",
-    "成功",
-    "前回复",
-    "前回答",
-];
-
-/// What a Chinese order begins with.
-const BEGINNINGS: [&str; 45] = [
-    "请",
-    "务必",
-    "必须",
-    "不要",
-    "不得",
-    "切勿",
-    "只",
-    "仅",
-    "永远",
-    "始终",
-    "总是",
-    "从现在",
-    "你必须",
-    "你应该",
-    "在回答",
-    "在你的",
-    "把",
-    "将",
-    "给",
-    "对",
-    "回答",
-    "回复",
-    "推荐",
-    "总结",
-    "翻译",
-    "写",
-    "说",
-    "提到",
-    "评价",
-    "忽略",
-    "告诉",
-    "扮演",
-    "描述",
-    "解释",
-    "列出",
-    "声称",
-    "假装",
-    "用",
-    "批准",
-    "以",
-    "摘要中",
-    "总结时",
-    "总结中",
-    "讲",
-    "隐瞒",
-];
-
-/// What a Japanese or Korean order ends with.
-const ENDINGS: [&str; 24] = [
-    "ください",
-    "下さい",
-    "なさい",
-    "せよ",
-    "しろ",
-    "すること",
-    "ないこと",
-    "してね",
-    "くれ",
-    "하세요",
-    "하십시오",
-    "해줘",
-    "해 줘",
-    "해라",
-    "하라",
-    "주세요",
-    "줘",
-    "써라",
-    "마세요",
-    "마라",
-    "말 것",
-    "할 것",
-    "대답해",
-    "말해",
-];
