@@ -22,6 +22,7 @@ mod spaced;
 mod survey;
 mod table;
 mod trace;
+mod way;
 mod words;
 
 use std::borrow::Cow;
@@ -36,6 +37,7 @@ use self::changes::Changes;
 pub use self::evidence::{Count, Evidence};
 use self::normalise::{Foreign, normalise as write_normalised};
 use self::trace::{Steps, on_boundaries};
+use self::way::{Folding, Way, found_in_fold, origin_of_piece};
 use super::View;
 use super::decode::{self, Budget, Encoding, Piece};
 
@@ -112,15 +114,6 @@ struct Node {
     way: OnceCell<Way>,
 }
 
-/// How a text was made of another.
-#[derive(Debug, Default)]
-struct Way {
-    /// What its letters came from.
-    steps: Steps,
-    /// And what rows of letters were then joined, of a text of that length.
-    joined: Option<(Steps, usize)>,
-}
-
 /// How a text was made of its parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
@@ -129,14 +122,6 @@ enum Step {
     Normalised,
     Folded(Folding),
     Decoded(Encoding, Range<usize>),
-}
-
-/// What a folded reading undoes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Folding {
-    words: bool,
-    spaced: bool,
-    leet: Option<leet::One>,
 }
 
 /// The readings of one text.
@@ -422,8 +407,7 @@ impl<'a> Views<'a> {
             range = match step {
                 Step::Root => range,
                 Step::Normalised => {
-                    let way = way
-                        .get_or_init(|| Way { steps: normalising(text, &mut String::new()), joined: None });
+                    let way = way.get_or_init(|| Way::of_normalising(text));
                     way.steps.origin(&range, text.len())
                 }
                 Step::Folded(folding) => {
@@ -444,72 +428,9 @@ impl<'a> Views<'a> {
     }
 }
 
-fn origin_of_piece(
-    encoding: Encoding,
-    steps: &Steps,
-    range: Range<usize>,
-    span: &Range<usize>,
-) -> Range<usize> {
-    let range = if encoding == Encoding::Reversed {
-        // The last byte of the range came from before its first.
-        let len = span.len();
-        len.saturating_sub(range.end)..len.saturating_sub(range.start)
-    } else {
-        steps.origin(&range, span.len())
-    };
-    span.start + range.start..span.start + range.end
-}
-
 fn give_back(spare: &mut Vec<String>, buffer: String) {
     if spare.len() < MOST_SPARE && (1..=LARGEST_SPARE).contains(&buffer.capacity()) {
         spare.push(buffer);
-    }
-}
-
-/// Evidence is of the text itself; this was found in what was undone of it so far.
-fn found_in_fold(count: &mut Count, folding: Folding, text: &str) {
-    if let Some(first) = &mut count.first {
-        *first = on_boundaries(text, Way::of_fold(folding, text).origin(first.clone(), text.len()));
-    }
-}
-
-/// How `text` is normalised, into `out`.
-fn normalising(text: &str, out: &mut String) -> Steps {
-    let mut steps = Steps::default();
-    write_normalised(text, out, &mut Evidence::default(), &mut steps);
-    steps
-}
-
-impl Way {
-    /// Leet letters stand in the place of their digits, so that only the other two move anything.
-    fn of_fold(folding: Folding, text: &str) -> Self {
-        let mut base = String::new();
-        let steps = if folding.words {
-            let mut steps = Steps::default();
-            words::fold(text, &mut base, &mut steps);
-            steps
-        } else if text.is_ascii() {
-            base.push_str(text);
-            let mut steps = Steps::default();
-            steps.copied(0, 0);
-            steps
-        } else {
-            normalising(text, &mut base)
-        };
-        let joined = folding.spaced.then(|| {
-            let mut joining = Steps::default();
-            spaced::fold(&base, &mut String::new(), &mut Count::default(), &mut joining, |_| {});
-            (joining, base.len())
-        });
-        Self { steps, joined }
-    }
-
-    /// The bytes of a text of that length that became `range`.
-    fn origin(&self, mut range: Range<usize>, length: usize) -> Range<usize> {
-        if let Some((joining, length)) = &self.joined {
-            range = joining.origin(&range, *length);
-        }
-        self.steps.origin(&range, length)
     }
 }
 
