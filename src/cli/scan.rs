@@ -217,6 +217,7 @@ impl<'l> Lines<'l> {
             today: today(),
             owner: 0,
             is_batch: false,
+            is_raw: false,
         };
         let inspection = Inspection::new(self.scanner, &mut self.scratch, terms);
         let mut inspection = inspection.with_attached(line.attached.clone());

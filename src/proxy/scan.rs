@@ -146,6 +146,7 @@ fn look(ctx: &mut RequestCtx, job: Scan<'_>, is_long: bool) -> Result<(), Refusa
         today: today(),
         owner: owner(principal),
         is_batch: is_batch(prompt),
+        is_raw: !endpoint.is_chat(),
     };
     let budget = settings.budget_bytes;
     if settings.over_budget == OverBudget::Closed && policy.mode == Mode::Block && length > budget {

@@ -9,6 +9,7 @@ use super::behaviour::{self, Asked, Attached, History, Pattern, Seen, declines, 
 use super::pattern::{Event, Subject};
 use super::policy::{Action, Aside, Judgement, LEARNED_RULE, Mode, Policy};
 use super::scanner::{Scanner, Scratch};
+use super::structure::as_completion;
 use super::{Category, Finding, Role, Severity, View};
 use crate::request::body::Place;
 use crate::units::Day;
@@ -35,6 +36,8 @@ pub struct Terms<'t> {
     pub owner: u64,
     /// Whether each text is a prompt of its own, in a batch: they are no turns of one conversation.
     pub is_batch: bool,
+    /// Whether texts reach the model as they are, without a template around them.
+    pub is_raw: bool,
 }
 
 /// What is done with a request, and why.
@@ -160,14 +163,16 @@ impl<'i> Inspection<'i> {
         let is_prompt = role == Role::User && has_behaviour;
         let is_joined = is_prompt && !is_batch;
         let scanned = self.scanner.scan_for(self.terms.owner, text, role, is_joined, self.scratch);
-        let judgement = policy.judge(role, scanned.findings, scanned.learned, today);
+        let findings =
+            if self.terms.is_raw { as_completion(scanned.findings) } else { scanned.findings.into() };
+        let judgement = policy.judge(role, &findings, scanned.learned, today);
         self.verdict.is_exempt |= judgement.is_exempt;
         if judgement.is_exempt || judgement.is_ignored {
-            policy.put_aside(scanned.findings, scanned.learned, today, &mut self.verdict.aside);
+            policy.put_aside(&findings, scanned.learned, today, &mut self.verdict.aside);
         }
         let learned = (scanned.learned, scanned.learned_span.clone());
         if is_worse(&judgement, &self.verdict) {
-            let findings = counting(policy, today, scanned.findings, learned.clone());
+            let findings = counting(policy, today, &findings, learned.clone());
             self.verdict.replace(number, &judgement, findings);
         }
         if has_behaviour && !is_prompt {
@@ -181,7 +186,7 @@ impl<'i> Inspection<'i> {
                 hash,
                 text: scanned.normalised.to_owned(),
                 events: scanned.events.to_vec(),
-                findings: scanned.findings.to_vec(),
+                findings: findings.into_owned(),
                 judgement,
                 learned: learned.0,
                 learned_span: learned.1,

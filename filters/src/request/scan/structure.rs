@@ -34,11 +34,12 @@ mod tags;
 mod template;
 mod turns;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::{memchr2_iter, memchr3_iter};
 
-use super::{Finding, Role};
+use super::{Finding, Role, Severity};
 use page::Page;
 use shape::Report;
 
@@ -135,6 +136,21 @@ pub fn check(text: &str, role: Role, found: &mut Vec<Finding>, hidden: &mut Vec<
     }
     repetition::check(text, &mut report);
     codes::check(text, &mut report);
+}
+
+/// What the same findings say of a text that reaches the model as it is, as one for `/v1/completions` does: that as a whole it is a prompt
+/// in the model's template is how such texts are written, and says `medium` at most.
+#[must_use]
+pub fn as_completion(findings: &[Finding]) -> Cow<'_, [Finding]> {
+    let is_whole = |finding: &Finding| *finding.rule == *Shape::TemplateWhole.id();
+    if !findings.iter().any(is_whole) {
+        return Cow::Borrowed(findings);
+    }
+    let less = findings.iter().map(|finding| {
+        let most = if is_whole(finding) { Severity::Medium } else { Severity::High };
+        Finding { severity: finding.severity.min(most), ..finding.clone() }
+    });
+    less.collect()
 }
 
 #[cfg(test)]

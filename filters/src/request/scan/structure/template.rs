@@ -12,7 +12,7 @@
 //! mention when it is quoted, or stands in a sentence that speaks of tokens or goes on around it as around any noun
 //! (`sentence`). In a code fence it may be either, and
 //! says a level less. A text that as a whole is one well-formed prompt, up to the open turn of the assistant, is
-//! how `/v1/completions` is used, and says a level less too.
+//! how `/v1/completions` is used: it has a name of its own, and there it says less ([`super::as_completion`]).
 
 mod token;
 
@@ -150,13 +150,8 @@ impl Scan {
             && self
                 .last
                 .is_some_and(|(token, end)| token == Token::Open(Speaker::Assistant) && end >= page.last);
-        let worst = self.worst.map(|(severity, span)| {
-            if is_prompt {
-                (Shape::TemplateWhole, severity.min(Severity::Medium), span)
-            } else {
-                (Shape::TemplateTurn, severity, span)
-            }
-        });
+        let shape = if is_prompt { Shape::TemplateWhole } else { Shape::TemplateTurn };
+        let worst = self.worst.map(|(severity, span)| (shape, severity, span));
         [worst, self.mention.map(|span| (Shape::TemplateMention, Severity::Low, span))]
     }
 
