@@ -212,19 +212,22 @@ impl Texts {
             return self.walk(reader, place, default);
         }
         let first = self.texts.len();
-        let mut role = default;
+        let (mut role, mut is_named) = (default, false);
         reader.enter_object()?;
         while let Some(key) = reader.next_key()? {
             let is_string = reader.peek()? == Kind::String;
             self.key(key, place, default);
             if is_string && key.is("role") {
                 let name = reader.string()?;
-                role = role_named(&name.value(), default);
+                (role, is_named) = (role_named(&name.value(), default), true);
                 self.string(Some(key), name, place, default);
             } else if is_string {
                 let value = reader.string()?;
                 if key.is("type") {
                     role = role_of_type(&value, role);
+                    if !is_named && role == default && is_call(&value) {
+                        role = Role::Assistant;
+                    }
                 }
                 self.string(Some(key), value, place, default);
             } else if reader.peek()? == Kind::Array {
@@ -298,10 +301,24 @@ fn role_named(name: &str, default: Role) -> Role {
     }
 }
 
+/// What a tool gave back is the tool's, in whatever it is wrapped.
 fn role_of_type(kind: &Str<'_>, otherwise: Role) -> Role {
-    const RESULTS: [&str; 5] =
-        ["tool_result", "function_call_output", "search_result", "document", "custom_tool_call_output"];
-    if RESULTS.iter().any(|name| kind.is(name)) { Role::Tool } else { otherwise }
+    const RESULTS: [&str; 6] = [
+        "search_result",
+        "document",
+        "mcp_call",
+        "file_search_call",
+        "code_interpreter_call",
+        "web_search_call",
+    ];
+    let is_result = RESULTS.iter().any(|name| kind.is(name))
+        || [&b"_output"[..], b"tool_result"].iter().any(|end| kind.raw.ends_with(end));
+    if is_result { Role::Tool } else { otherwise }
+}
+
+/// Whether an item without a role is what the model wrote: a call of a tool, or its thoughts.
+fn is_call(kind: &Str<'_>) -> bool {
+    kind.is("reasoning") || kind.raw.ends_with(b"_call")
 }
 
 fn is_image_type(kind: &Str<'_>) -> bool {
@@ -383,6 +400,25 @@ mod tests {
                 r#"{"model":"m","instructions":"a","input":[{"type":"function_call_output","output":"b"},
                     {"role":"developer","content":[{"type":"input_text","text":"c"}]}]}"#,
                 vec!["instructions System a", "input[0] Tool b", "input[1] System c"],
+            ),
+            (
+                Endpoint::Responses,
+                r#"{"model":"m","input":[{"type":"reasoning","summary":[{"type":"summary_text","text":"a"}]},
+                    {"type":"function_call","call_id":"1","name":"f","arguments":"{\"q\":\"b\"}"},
+                    {"arguments":"c","type":"custom_tool_call"},{"type":"local_shell_call_output","output":"d"},
+                    {"type":"mcp_call","arguments":"e","output":"f"},{"type":"x_call","role":"user","content":"g"},
+                    {"role":"user","type":"x_call","content":[{"type":"y_call","text":"h"}]}]}"#,
+                vec![
+                    "input[0] Assistant a",
+                    "input[1] Assistant f",
+                    "input[1] Assistant {\"q\":\"b\"}",
+                    "input[2] Assistant c",
+                    "input[3] Tool d",
+                    "input[4] Tool e",
+                    "input[4] Tool f",
+                    "input[5] User g",
+                    "input[6] User h",
+                ],
             ),
             (Endpoint::Embeddings, r#"{"model":"m","input":[[1,2],[3]]}"#, vec![]),
             (
