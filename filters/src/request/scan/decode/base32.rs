@@ -9,14 +9,15 @@ use super::{Budget, Encoding, Piece};
 /// Digits that are tried first: fifteen bytes.
 const TRIED: usize = 24;
 
-/// The text in a run of letters and digits, if it is one.
-pub(super) fn read(whole: &str, run: Range<usize>, budget: &mut Budget) -> Option<Piece> {
-    let digits = &whole.as_bytes()[run.clone()];
+/// Whether a run begins as text in base32 does.
+pub(super) fn begins(digits: &[u8]) -> bool {
     let first = &digits[..digits.len().min(TRIED)];
     let is_one_case = !(first.iter().any(u8::is_ascii_uppercase) && first.iter().any(u8::is_ascii_lowercase));
-    if !is_one_case || !first.iter().all(|digit| value(*digit).is_some()) || !begins_as_text(&decode(first)) {
-        return None;
-    }
+    is_one_case && first.iter().all(|digit| value(*digit).is_some()) && begins_as_text(&decode(first))
+}
+
+/// The text in a run that begins so, if it is one.
+pub(super) fn read(whole: &str, run: Range<usize>, budget: &mut Budget) -> Option<Piece> {
     let span = budget.fit(run, 8, 5);
     let text = text(decode(&whole.as_bytes()[span.clone()])).filter(|text| has_words(text))?;
     Some(Piece { encoding: Encoding::Base32, span, text })

@@ -16,10 +16,13 @@ const SHORTEST_LINE: usize = 16;
 /// A shorter run is a word or a name if its letters are all small or all large.
 const TELLS_CASE: usize = 32;
 
+/// How often the lines of one run are tried one after the other.
+const MOST_IN_VAIN: usize = 8;
+
 /// Looks at each run of the survey.
 pub(super) fn find(whole: &str, runs: &[Range<usize>], budget: &mut Budget, pieces: &mut Vec<Piece>) {
     let bytes = whole.as_bytes();
-    let mut done = 0;
+    let (mut done, mut vain) = (0, 0);
     let mut out = Vec::new();
     for run in runs {
         if run.start < done {
@@ -47,10 +50,18 @@ pub(super) fn find(whole: &str, runs: &[Range<usize>], budget: &mut Budget, piec
         if bytes[start + 2] == b'-' && digits::with_gaps(whole, start..end, budget, pieces) {
             continue;
         }
-        if let Some(piece) = base32::read(whole, start..end_of_lines(bytes, &(start..end)), budget) {
-            done = done.max(piece.span.end);
-            budget.keep(pieces, piece);
-            continue;
+        if base32::begins(&bytes[start..end]) {
+            let span = start..end_of_lines(bytes, &(start..end));
+            let piece = base32::read(whole, span.clone(), budget);
+            // What was decoded in vain is not decoded again from each of its lines.
+            vain += usize::from(piece.is_none());
+            if piece.is_some() || vain > MOST_IN_VAIN {
+                done = done.max(span.end);
+            }
+            if let Some(piece) = piece {
+                budget.keep(pieces, piece);
+                continue;
+            }
         }
         let is_short = end - start < TELLS_CASE;
         let has = |of: fn(&u8) -> bool| bytes[start..end].iter().any(of);
