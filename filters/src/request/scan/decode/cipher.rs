@@ -237,15 +237,16 @@ const FORWARDS: [&str; 96] = [
 
 /// Whether Cyrillic words begin as they can only end, or end in a capital.
 fn has_reversed_words(text: &str) -> bool {
+    // The standard library takes long to look up letters outside ASCII.
+    let is_letter = |c: char| c.is_ascii_alphabetic() || ('\u{400}'..='\u{52f}').contains(&c);
     let mut last = [' '; 3];
     text[..text.floor_char_boundary(2 * SHORT)].chars().chain([' ']).any(|c| {
         let [first, second, third] = last;
-        let begins = !first.is_alphabetic() && c.is_alphabetic() && third.is_alphabetic();
+        last = [second, third, c];
         let is_end =
             matches!((second, third), ('ь' | 'ъ' | 'ы', _) | ('й', 'а' | 'е' | 'и' | 'у' | 'ы' | 'я'));
-        let ends = !c.is_alphabetic() && matches!((first, second, third), ('а'..='я', 'а'..='я', 'А'..='Я'));
-        last = [second, third, c];
-        (begins && is_end) || ends
+        let is_capital_last = matches!((first, second, third), ('а'..='я', 'а'..='я', 'А'..='Я'));
+        (is_end && !is_letter(first) && is_letter(c) && is_letter(third)) || (is_capital_last && !is_letter(c))
     })
 }
 
