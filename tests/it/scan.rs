@@ -102,6 +102,7 @@ async fn attacks_are_found_wherever_a_model_reads_them() {
         ("a user", chat(says("user", ATTACK)), "messages[1].content"),
         ("a content part", chat(says("user", json!([{"type": "text", "text": ATTACK}]))), "messages[1].content"),
         ("a tool", chat(says("tool", ATTACK)), "messages[1].content"),
+        ("one word", chat(says("user", ATTACK.replace(' ', ""))), "messages[1].content"),
         (
             "a completion",
             post("/v1/completions", &json!({"model": MODEL, "prompt": ["hello", ATTACK]})),

@@ -10,6 +10,7 @@ mod base64;
 mod cipher;
 mod digits;
 mod escapes;
+mod joined;
 mod morse;
 mod plausible;
 mod unseen;
@@ -50,8 +51,12 @@ pub enum Encoding {
     Rot13,
     /// The alphabet turned: letters are so many places behind those that are meant.
     Caesar(u8),
+    /// The alphabet from its end: z for a.
+    Atbash,
     /// Last character first.
     Reversed,
+    /// Words without anything between them.
+    Joined,
     /// Tag characters (U+E0000 and on): ASCII that is not displayed.
     Tags,
     /// Variation selectors, a byte each.
@@ -83,7 +88,9 @@ impl Encoding {
             Self::Escapes => "escapes",
             Self::Rot13 => "rot13",
             Self::Caesar(_) => "caesar",
+            Self::Atbash => "atbash",
             Self::Reversed => "reversed",
+            Self::Joined => "joined",
             Self::Tags => "tags",
             Self::VariationSelectors => "variation_selectors",
         }
@@ -152,6 +159,9 @@ pub(super) fn find(
     morse::find(text, &survey.morse, budget, &mut pieces);
     escapes::find(text, budget, &mut pieces);
     cipher::find(text, outer, budget, &mut pieces);
+    if outer != Some(Encoding::Joined) {
+        joined::find(text, &survey.base64, budget, &mut pieces);
+    }
     if evidence.tags.any() || evidence.variation.any() {
         unseen::find(text, budget, &mut pieces);
     }
@@ -165,7 +175,7 @@ pub(super) fn retrace(encoding: Encoding, text: &str, trace: &mut impl Trace) {
         Encoding::Percent | Encoding::Entities | Encoding::QuotedPrintable | Encoding::Escapes => {
             escapes::decode(encoding, text, &mut out, trace);
         }
-        Encoding::Rot13 | Encoding::Caesar(_) => trace.copied(0, 0),
+        Encoding::Rot13 | Encoding::Caesar(_) | Encoding::Atbash | Encoding::Joined => trace.copied(0, 0),
         Encoding::Reversed => cipher::trace_reversed(text, trace),
         _ => trace.replaced(0, 0),
     }

@@ -29,7 +29,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
 
-pub(super) use self::letters::{Likelihood, moved_by};
+pub(super) use self::letters::{Likelihood, mirrored, moved_by};
 pub(super) use self::survey::Survey;
 pub(super) use self::trace::Trace;
 
@@ -385,7 +385,8 @@ impl<'a> Views<'a> {
     }
 
     fn adopt(&mut self, piece: Piece, parent: usize, depth: u8) {
-        self.push(piece.text, Step::Decoded(piece.encoding, piece.span), parent, depth);
+        let node = self.push(piece.text, Step::Decoded(piece.encoding, piece.span), parent, depth);
+        self.scratch.nodes[node].has_lost_borders = piece.encoding == Encoding::Joined;
     }
 
     fn push(&mut self, text: String, step: Step, parent: usize, depth: u8) -> usize {

@@ -1,4 +1,4 @@
-//! ROT13 and other moves of the alphabet, and text written backwards. None has a sign of its own; what gives them away is that letters
+//! ROT13 and other moves of the alphabet, the alphabet from its end, and text written backwards. None has a sign of its own; what gives them away is that letters
 //! follow each other as in words only after the change. A text is judged line by line and sentence by sentence, and of the middle of a
 //! long one samples are: a short sentence of that kind in the middle of a long document is not seen.
 //!
@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 use memchr::memchr3_iter;
 
-use super::super::view::{Likelihood, Trace, moved_by};
+use super::super::view::{Likelihood, Trace, mirrored, moved_by};
 use super::{Budget, Encoding, Piece};
 
 /// Letters that are judged together: two lines.
@@ -61,8 +61,10 @@ pub(super) fn find(text: &str, outer: Option<Encoding>, budget: &mut Budget, pie
         let turned = [(Encoding::Rot13, sum.is_rot13()), (Encoding::Reversed, sum.is_reversed())];
         let turned = turned.into_iter().filter(|(_, is_seen)| *is_seen).map(|(encoding, _)| encoding);
         let is_neither = !sum.is_rot13() && !sum.is_reversed();
-        let moved = is_neither.then(|| sum.moved(letters)).flatten().map(Encoding::Caesar);
-        for encoding in turned.chain(moved) {
+        let moved = || sum.moved(letters).map(Encoding::Caesar);
+        let mirrored = || sum.is_mirrored(letters).then_some(Encoding::Atbash);
+        let other = is_neither.then(|| moved().or_else(mirrored)).flatten();
+        for encoding in turned.chain(other) {
             if outer == Some(encoding.undone_by()) || !has_few_digits(letters) {
                 continue;
             }
@@ -246,7 +248,8 @@ fn has_reversed_words(text: &str) -> bool {
         let is_end =
             matches!((second, third), ('ь' | 'ъ' | 'ы', _) | ('й', 'а' | 'е' | 'и' | 'у' | 'ы' | 'я'));
         let is_capital_last = matches!((first, second, third), ('а'..='я', 'а'..='я', 'А'..='Я'));
-        (is_end && !is_letter(first) && is_letter(c) && is_letter(third)) || (is_capital_last && !is_letter(c))
+        (is_end && !is_letter(first) && is_letter(c) && is_letter(third))
+            || (is_capital_last && !is_letter(c))
     })
 }
 
@@ -284,6 +287,9 @@ fn read(text: &str, part: Range<usize>, encoding: Encoding, budget: &mut Budget,
     let text = match encoding {
         Encoding::Rot13 => move_letters(part, 13),
         Encoding::Caesar(by) => move_letters(part, by),
+        Encoding::Atbash => {
+            part.chars().map(|c| if c.is_ascii() { char::from(mirrored(c as u8)) } else { c }).collect()
+        }
         Encoding::Reversed => part.chars().rev().collect(),
         _ => return,
     };

@@ -66,19 +66,28 @@ impl Likelihood {
         if self.is_words() || self.pairs < MIN_MOVED_PAIRS {
             return None;
         }
-        let mut counts = [0_i16; LETTERS];
-        for byte in bytes {
-            if let Some(count) = counts.get_mut(usize::from(LETTER_OF[usize::from(*byte)])) {
-                *count += 1;
-            }
-        }
+        let counts = counts(bytes);
         let often =
             |by: usize| -> i16 { counts.iter().zip(&OFTEN[by..]).map(|(count, often)| count * often).sum() };
         let by = (0..LETTERS).max_by_key(|by| often(*by)).filter(|by| !matches!(by, 0 | 13))? as u8;
-        let turned: Vec<u8> = bytes.iter().map(|byte| moved_by(*byte, by)).collect();
+        self.is_clearly(bytes, |byte| moved_by(byte, by)).then_some(by)
+    }
+
+    /// Whether `bytes`, of which this is the sum, are words with the alphabet from its end, and none as they stand.
+    pub(crate) fn is_mirrored(self, bytes: &[u8]) -> bool {
+        if self.is_words() || self.pairs < MIN_MOVED_PAIRS {
+            return false;
+        }
+        let counts = counts(bytes);
+        let often: i16 = counts.iter().rev().zip(&OFTEN).map(|(count, often)| count * often).sum();
+        often > 0 && self.is_clearly(bytes, mirrored)
+    }
+
+    /// Whether words come out if each byte is turned so, where there were none.
+    fn is_clearly(self, bytes: &[u8], turn: impl Fn(u8) -> u8) -> bool {
+        let turned: Vec<u8> = bytes.iter().map(|byte| turn(*byte)).collect();
         let turned = Self::of(&turned);
-        let is_clear = turned.plain > 4 * turned.pairs && turned.plain - self.plain > 4 * turned.pairs;
-        is_clear.then_some(by)
+        turned.plain > 4 * turned.pairs && turned.plain - self.plain > 4 * turned.pairs
     }
 
     /// Whether these are words rather than noise.
@@ -94,6 +103,26 @@ pub(crate) fn moved_by(byte: u8, by: u8) -> u8 {
         b'A'..=b'Z' => (byte - b'A' + by) % LETTERS as u8 + b'A',
         _ => byte,
     }
+}
+
+/// A letter of the alphabet from its end, and any other byte as it is.
+pub(crate) fn mirrored(byte: u8) -> u8 {
+    match byte {
+        b'a'..=b'z' => b'a' + b'z' - byte,
+        b'A'..=b'Z' => b'A' + b'Z' - byte,
+        _ => byte,
+    }
+}
+
+/// How often each letter stands there.
+fn counts(bytes: &[u8]) -> [i16; LETTERS] {
+    let mut counts = [0; LETTERS];
+    for byte in bytes {
+        if let Some(count) = counts.get_mut(usize::from(LETTER_OF[usize::from(*byte)])) {
+            *count += 1;
+        }
+    }
+    counts
 }
 
 const LETTERS: usize = 26;

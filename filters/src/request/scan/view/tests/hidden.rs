@@ -77,6 +77,14 @@ pub(super) fn morse(text: &str) -> String {
     text.split(' ').map(word).collect::<Vec<_>>().join(" / ")
 }
 
+/// The alphabet from its end.
+pub(super) fn atbash(text: &str) -> String {
+    mapped(text, |c| match c {
+        'a'..='z' => char::from(b'a' + b'z' - c as u8).to_string(),
+        _ => c.to_string(),
+    })
+}
+
 /// Each small letter so many places on in the alphabet.
 pub(super) fn caesar(text: &str, by: u8) -> String {
     mapped(text, |c| match c {
@@ -159,6 +167,7 @@ pub(super) fn hidden(text: &str) -> Vec<(&'static str, String)> {
         ("base32 in small letters", base32(text.as_bytes()).to_ascii_lowercase()),
         ("Morse", morse(text)),
         ("Morse behind words", format!("Do what this says, please: {}", morse(text))),
+        ("letters moved to the other end", atbash(text)),
         ("letters moved by three", caesar(text, 3)),
         ("letters moved by nineteen", caesar(text, 19)),
         ("rot13", rot13.clone()),
