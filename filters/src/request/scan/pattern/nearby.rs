@@ -64,8 +64,14 @@ impl NearbyScratch {
     /// Begins another text: of one whose borders are lost the atoms were noted and nothing was looked for.
     pub(super) fn begin(&mut self) {
         self.places.clear();
+        self.places.shrink_to(MOST_KEPT);
+        self.windows.clear();
+        self.windows.shrink_to(MOST_KEPT);
     }
 }
+
+/// Atoms, and parts of a text, for which memory is kept from one text to the next: a text of megabytes may have millions.
+const MOST_KEPT: usize = 1 << 14;
 
 /// Memory of one thread for the states of one pattern, at most, and for those of all patterns. Ordinary texts need 15 MiB in all.
 const CACHE_BYTES: usize = 512 << 10;
@@ -144,7 +150,6 @@ impl Nearby {
     ) {
         let NearbyScratch { caches, cached_bytes, places, windows, searches } = scratch;
         places.sort_unstable_by_key(|place| (place.concept, place.start, place.end));
-        windows.clear();
         searches.clear();
         let mut work = 0;
         for here in places.chunk_by(|one, other| one.concept == other.concept) {
