@@ -74,7 +74,7 @@ impl NearbyScratch {
 const MOST_KEPT: usize = 1 << 14;
 
 /// Memory of one thread for the states of one pattern, at most, and for those of all patterns. Ordinary texts need 15 MiB in all.
-const CACHE_BYTES: usize = 512 << 10;
+const CACHE_BYTES: usize = 2 << 20;
 const ALL_CACHES_BYTES: usize = 64 << 20;
 
 /// Bytes that are searched beyond the length of the text without asking the engine, which most prompts do not need.
