@@ -16,6 +16,9 @@ static LEFT: Spare = Spare::new();
 /// Those for long texts.
 static LONG: Spare = Spare::new();
 
+/// Scratches that are kept although nobody uses them: mostly none, since a thread that takes requests over takes the scratch too.
+const MOST_SPARE: usize = 16;
+
 /// Scratches that nobody uses at the moment. The one that was used last is used first, since it remembers most of what comes again.
 struct Spare(Mutex<Vec<Scratch>>);
 
@@ -29,7 +32,10 @@ impl Spare {
     }
 
     fn put(&self, scratch: Scratch) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < MOST_SPARE {
+            spare.push(scratch);
+        }
     }
 }
 
