@@ -1,6 +1,6 @@
-//! ROT13 and other moves of the alphabet, the alphabet from its end, and text written backwards. None has a sign of its own; what gives them away is that letters
-//! follow each other as in words only after the change. A text is judged line by line and sentence by sentence, and of the middle of a
-//! long one samples are: a short sentence of that kind in the middle of a long document is not seen.
+//! ROT13 and other moves of the alphabet, the alphabet from its end, and text written backwards. None has a sign of its own; what
+//! gives them away is that letters follow each other as in words only after the change. A text is judged line by line and sentence by
+//! sentence, and of the middle of a long one samples are: a short sentence of that kind in the middle of a long document is not seen.
 //!
 //! Of other alphabets than the Latin one it is not known how letters follow each other. Cyrillic words backwards are told by their
 //! beginnings and ends; short texts in Chinese, Japanese and Korean are read backwards if none of the commonest pairs of their characters

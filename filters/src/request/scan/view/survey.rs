@@ -112,9 +112,7 @@ impl Survey {
             }
         }
     }
-}
 
-impl Survey {
     /// Notes a block in which dots and dashes stand where letters would.
     #[inline]
     fn find_morse(&mut self, bytes: &[u8], block: Block, start: usize) {
@@ -130,7 +128,7 @@ impl Survey {
     }
 }
 
-/// Letters and digits in a block of Morse, whose beginning or end it may have: half of it.
+/// Letters and digits in a block of Morse, which may begin or end there: of its own it has none.
 const MOST_LETTERS: u32 = 12;
 /// Dots and dashes in it.
 const FEWEST_MARKS: usize = 12;
