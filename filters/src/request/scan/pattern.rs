@@ -15,6 +15,7 @@ mod cut;
 mod examples;
 mod frequency;
 mod lexicon;
+mod loose;
 mod nearby;
 mod phrase;
 mod pieces;

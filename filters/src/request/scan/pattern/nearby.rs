@@ -13,6 +13,7 @@ use regex_syntax::hir::Hir;
 
 use super::super::pack::{LinkedRule, Reach, Trigger};
 use super::super::reference::{NEVER_FAILS, dfa};
+use super::loose::loosened;
 use super::{Event, Languages};
 
 /// Where a pattern is looked for.
@@ -44,12 +45,27 @@ pub(super) struct Nearby {
 struct Near {
     spot: Spot,
     dfa: DFA,
+    /// Finds something wherever the pattern is, at less cost.
+    loose: Option<DFA>,
+}
+
+/// The states of one pattern, made when it is first looked for.
+#[derive(Debug, Default)]
+struct Caches {
+    exact: Option<Cache>,
+    loose: Option<Cache>,
+}
+
+impl Caches {
+    fn memory_usage(&self) -> usize {
+        [&self.exact, &self.loose].into_iter().flatten().map(Cache::memory_usage).sum()
+    }
 }
 
 /// What one thread needs.
 #[derive(Debug, Default)]
 pub(super) struct NearbyScratch {
-    caches: Vec<Cache>,
+    caches: Vec<Caches>,
     /// Memory that states took since the caches were emptied.
     cached_bytes: usize,
     /// Atoms of those concepts in this text.
@@ -113,13 +129,17 @@ impl Nearby {
             let noted = [Some(spot.concept), spot.other].into_iter().flatten();
             noted.for_each(|concept| made.is_noted[usize::from(concept)] = true);
             // A search ahead for what a pattern begins with takes longer than the few bytes there are.
-            made.patterns.push(Near { spot, dfa: dfa(pattern, None, CACHE_BYTES)? });
+            let automaton = |pattern: &Hir| dfa(pattern, None, CACHE_BYTES);
+            // From where it begins on a gap of any length would be followed to the end of the text.
+            let loose = spot.around.and_then(|_| loosened(pattern));
+            let loose = loose.as_ref().map(automaton).transpose()?;
+            made.patterns.push(Near { spot, dfa: automaton(pattern)?, loose });
         }
         Ok(made)
     }
 
     pub(super) fn scratch(&self) -> NearbyScratch {
-        let caches = self.patterns.iter().map(|near| near.dfa.create_cache()).collect();
+        let caches = self.patterns.iter().map(|_| Caches::default()).collect();
         NearbyScratch { caches, ..NearbyScratch::default() }
     }
 
@@ -187,7 +207,7 @@ impl Nearby {
             *cached_bytes += cache.memory_usage().saturating_sub(before);
         }
         if *cached_bytes > ALL_CACHES_BYTES {
-            self.patterns.iter().zip(caches).for_each(|(near, cache)| cache.reset(&near.dfa));
+            caches.fill_with(Caches::default);
             *cached_bytes = 0;
         }
     }
@@ -253,12 +273,18 @@ fn add_windows(
 
 impl Near {
     /// Where the pattern ends first in these windows, which are in the order in which they begin.
-    fn search(&self, text: &[u8], windows: &[Range<usize>], cache: &mut Cache) -> Option<usize> {
+    fn search(&self, text: &[u8], windows: &[Range<usize>], caches: &mut Caches) -> Option<usize> {
         let anchored = if self.spot.around.is_none() { Anchored::Yes } else { Anchored::No };
-        windows.iter().find_map(|window| {
+        let find = |dfa: &DFA, cache: &mut Option<Cache>, window: &Range<usize>| {
+            let cache = cache.get_or_insert_with(|| dfa.create_cache());
             let input = Input::new(text).range(window.clone()).anchored(anchored).earliest(true);
-            let found = self.dfa.try_search_fwd(cache, &input).expect(NEVER_FAILS);
-            found.map(|found| found.offset())
+            dfa.try_search_fwd(cache, &input).expect(NEVER_FAILS).map(|found| found.offset())
+        };
+        windows.iter().find_map(|window| {
+            if let Some(loose) = &self.loose {
+                find(loose, &mut caches.loose, window)?;
+            }
+            find(&self.dfa, &mut caches.exact, window)
         })
     }
 }
