@@ -171,7 +171,7 @@ impl<'l> Lines<'l> {
             if line.is_empty() {
                 continue;
             }
-            let parsed = match form::check(line).and_then(|()| Line::parse(line)) {
+            let parsed = match form::check(line).and_then(Line::parse) {
                 Ok(parsed) => parsed,
                 Err(message) => {
                     bad += 1;
@@ -329,9 +329,8 @@ fn write_json(
 }
 
 impl<'a> Line<'a> {
-    fn parse(line: &'a [u8]) -> Result<Self, String> {
-        std::str::from_utf8(line)
-            .map_err(|error| format!("expected UTF-8, found other bytes at {}", error.valid_up_to()))?;
+    fn parse(line: &'a str) -> Result<Self, String> {
+        let line = line.as_bytes();
         let wrong = |error: JsonError| error.to_string();
         let mut reader = Reader::new(line, form::MOST_DEPTH);
         let mut found = Self::default();
@@ -383,18 +382,18 @@ mod tests {
 
     #[test]
     fn lines_are_read_in_both_forms() {
-        let line = Line::parse(br#"{"text":"a\nb","id":7,"extra":[1]}"#).expect("good");
+        let line = Line::parse(r#"{"text":"a\nb","id":7,"extra":[1]}"#).expect("good");
         let place = Place { key: "text", index: None };
         assert_eq!((line.id, line.texts), (Some(&b"7"[..]), vec![(Role::User, place, "a\nb".into())]));
         let line = Line::parse(
-            br#"{"id":"x","conversation":"c","messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"u"}]}]}"#,
+            r#"{"id":"x","conversation":"c","messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"u"}]}]}"#,
         )
         .expect("good");
         assert_eq!(line.conversation.as_deref(), Some("c"));
         let place = |index| Place { key: "messages", index: Some(index) };
         assert_eq!(line.texts, [(Role::System, place(0), "s".into()), (Role::User, place(1), "u".into())]);
         for bad in ["[]", "{\"id\":1", "{\"text\":7}", "{}"] {
-            assert!(Line::parse(bad.as_bytes()).is_err(), "{bad}");
+            assert!(Line::parse(bad).is_err(), "{bad}");
         }
     }
 

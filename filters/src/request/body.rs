@@ -125,7 +125,7 @@ const ONE_KEY_MORE: &str = "\"include_usage\":true,";
 /// # Errors
 /// [`Refusal::InvalidJson`], [`Refusal::MissingModel`] or [`Refusal::UnsupportedValue`].
 pub fn parse(endpoint: Endpoint, body: &[u8], max_depth: u32) -> Result<Prompt, Refusal> {
-    if let Err(error) = std::str::from_utf8(body) {
+    if let Err(error) = simdutf8::compat::from_utf8(body) {
         return Err(Refusal::InvalidJson(format!("not UTF-8 at byte {}", error.valid_up_to())));
     }
     let mut found = Found::default();

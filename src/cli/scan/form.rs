@@ -7,14 +7,14 @@ use tollgate_filters::json::{JsonError, Kind, Reader};
 pub(super) const MOST_DEPTH: u32 = 64;
 
 /// Says what is wrong with a line, if something is.
-pub(super) fn check(line: &[u8]) -> Result<(), String> {
-    std::str::from_utf8(line)
+pub(super) fn check(line: &[u8]) -> Result<&str, String> {
+    let text = simdutf8::compat::from_utf8(line)
         .map_err(|error| format!("expected UTF-8, found other bytes at {}", error.valid_up_to()))?;
     let mut fault = None;
     let others = keys(line, &mut fault).map_err(|error| error.to_string())?;
     match (fault, others) {
         (Some(fault), _) => Err(fault),
-        (None, None) => Ok(()),
+        (None, None) => Ok(text),
         (None, Some(others)) if others.is_empty() => {
             Err("expected `text` or `messages`, found neither".to_owned())
         }
