@@ -154,7 +154,7 @@ mod tests {
             (r#"{"text":"a"} x"#, Err("expected the end of the text at byte 13")),
             (r#"{"text":"a"#, Err("expected the end of a string at byte 10")),
         ] {
-            assert_eq!(check(line.as_bytes()), expected.map_err(str::to_owned), "{line}");
+            assert_eq!(check(line.as_bytes()).map(|_| ()), expected.map_err(str::to_owned), "{line}");
         }
         assert!(check(b"{\"text\":\"\xff\"}").is_err_and(|fault| fault.contains("UTF-8")));
     }
