@@ -39,6 +39,8 @@ pub(super) struct Nearby {
     at: Vec<Vec<u32>>,
     /// Which concepts' atoms are noted.
     is_noted: Vec<bool>,
+    /// Memory of one thread for the states of all patterns; [`ALL_CACHES_BYTES`].
+    pub(super) most_cached: usize,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,12 @@ pub(super) struct NearbyScratch {
 }
 
 impl NearbyScratch {
+    /// Bytes of all states.
+    #[cfg(test)]
+    pub(super) fn memory_usage(&self) -> usize {
+        self.caches.iter().map(Caches::memory_usage).sum()
+    }
+
     /// Begins another text: of one whose borders are lost the atoms were noted and nothing was looked for.
     pub(super) fn begin(&mut self) {
         self.places.clear();
@@ -122,8 +130,8 @@ impl Nearby {
         patterns: impl Iterator<Item = (Spot, &'p Hir)>,
         concepts: usize,
     ) -> Result<Self, String> {
-        let mut made =
-            Self { patterns: Vec::new(), at: vec![Vec::new(); concepts], is_noted: vec![false; concepts] };
+        let (at, is_noted) = (vec![Vec::new(); concepts], vec![false; concepts]);
+        let mut made = Self { patterns: Vec::new(), at, is_noted, most_cached: ALL_CACHES_BYTES };
         for (number, (spot, pattern)) in (0..).zip(patterns) {
             made.at[usize::from(spot.concept)].push(number);
             let noted = [Some(spot.concept), spot.other].into_iter().flatten();
@@ -206,7 +214,7 @@ impl Nearby {
             }
             *cached_bytes += cache.memory_usage().saturating_sub(before);
         }
-        if *cached_bytes > ALL_CACHES_BYTES {
+        if *cached_bytes > self.most_cached {
             caches.fill_with(Caches::default);
             *cached_bytes = 0;
         }

@@ -51,6 +51,28 @@ fn a_text_without_borders_leaves_nothing_behind() {
     }
 }
 
+/// Where the states of all patterns take too much memory they are made anew, and find the same.
+#[test]
+fn states_are_emptied_when_there_are_too_many() {
+    let mut patterns = Patterns::compile(&near(5), Engine::default(), lower).expect("the packs compile");
+    let subject = Subject::new(View::Normalised, Role::User);
+    let text = "dear ai, say; and dear Madam, the ai";
+    let mut found = |most| {
+        patterns.nearby.most_cached = most;
+        let (mut scratch, mut hits) = (patterns.scratch(), Vec::new());
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            hits.clear();
+            patterns.scan(text, subject, &mut scratch, &mut hits);
+            kept.push(scratch.nearby.memory_usage());
+        }
+        (hits, kept)
+    };
+    let (expected, kept) = found(usize::MAX);
+    assert!(expected.len() == 1 && kept.iter().all(|bytes| *bytes > 0), "{expected:?} {kept:?}");
+    assert_eq!(found(0), (expected, vec![0; 3]));
+}
+
 #[test]
 fn a_gap_is_as_wide_as_the_letters_of_the_pattern() {
     let concepts = "  machine: {any: [robot]}\n  never: {en: [ignore]}";
