@@ -11,6 +11,7 @@ mod cipher;
 mod digits;
 mod escapes;
 mod joined;
+pub(super) mod misspelt;
 mod morse;
 mod plausible;
 mod unseen;
@@ -22,6 +23,7 @@ use super::view::{Evidence, Survey, Trace};
 /// Makes what the first text would wait for.
 pub(super) fn prepare() {
     cipher::prepare();
+    misspelt::prepare();
 }
 
 /// How a text was wrapped.
@@ -57,6 +59,8 @@ pub enum Encoding {
     Reversed,
     /// Words without anything between them.
     Joined,
+    /// Words with letters missing, too many or in another order.
+    Misspelt,
     /// Tag characters (U+E0000 and on): ASCII that is not displayed.
     Tags,
     /// Variation selectors, a byte each.
@@ -91,6 +95,7 @@ impl Encoding {
             Self::Atbash => "atbash",
             Self::Reversed => "reversed",
             Self::Joined => "joined",
+            Self::Misspelt => "misspelt",
             Self::Tags => "tags",
             Self::VariationSelectors => "variation_selectors",
         }
@@ -177,6 +182,7 @@ pub(super) fn retrace(encoding: Encoding, text: &str, trace: &mut impl Trace) {
         }
         Encoding::Rot13 | Encoding::Caesar(_) | Encoding::Atbash | Encoding::Joined => trace.copied(0, 0),
         Encoding::Reversed => cipher::trace_reversed(text, trace),
+        Encoding::Misspelt => misspelt::correct(text, &mut out, trace),
         _ => trace.replaced(0, 0),
     }
 }

@@ -341,7 +341,13 @@ fn is_disguise(reading: &Reading<'_>) -> bool {
         (View::Folded, _) => true,
         (
             View::Decoded,
-            Some(Encoding::Percent | Encoding::Entities | Encoding::QuotedPrintable | Encoding::Escapes),
+            Some(
+                Encoding::Percent
+                | Encoding::Entities
+                | Encoding::QuotedPrintable
+                | Encoding::Escapes
+                | Encoding::Misspelt,
+            ),
         ) => reading.depth > 1,
         (View::Decoded, _) => true,
         _ => false,

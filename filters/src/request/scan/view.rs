@@ -279,7 +279,11 @@ impl<'a> Views<'a> {
             let mut out = self.buffer();
             foreign = write_normalised(text, &mut out, &mut evidence, &mut ());
             self.scratch.nodes[at].is_read = false;
-            normal = Some(self.push(out, Step::Normalised, at, self.scratch.nodes[at].depth));
+            let whole = 0..out.len();
+            let node = self.push(out, Step::Normalised, at, self.scratch.nodes[at].depth);
+            let is_part = !self.scratch.nodes[at].parts.is_empty();
+            self.scratch.nodes[node].parts.extend(is_part.then_some(whole));
+            normal = Some(node);
         }
         self.fold(at, text, normal, &survey, foreign, &mut evidence);
         let depth = self.scratch.nodes[at].depth;
@@ -290,6 +294,13 @@ impl<'a> Views<'a> {
             };
             for piece in decode::find(text, outer, &survey, &evidence, &mut self.budget) {
                 self.adopt(piece, at, depth + 1);
+            }
+            if outer != Some(Encoding::Misspelt) {
+                let base = normal.unwrap_or(at);
+                let text = if base == at { text } else { &self.scratch.nodes[base].text };
+                for piece in decode::misspelt::find(text, &mut self.budget) {
+                    self.adopt(piece, base, depth + 1);
+                }
             }
         }
         self.scratch.survey = survey;
@@ -385,7 +396,10 @@ impl<'a> Views<'a> {
     }
 
     fn adopt(&mut self, piece: Piece, parent: usize, depth: u8) {
+        let whole = 0..piece.text.len();
         let node = self.push(piece.text, Step::Decoded(piece.encoding, piece.span), parent, depth);
+        // What stands around a word is judged as a part of what it was taken out of.
+        self.scratch.nodes[node].parts.extend((piece.encoding == Encoding::Misspelt).then_some(whole));
         self.scratch.nodes[node].has_lost_borders = piece.encoding == Encoding::Joined;
     }
 
