@@ -18,6 +18,8 @@ use super::sources::Sources;
 pub(crate) struct Plan {
     /// Passes over all texts.
     pub(crate) passes: usize,
+    /// From which pass on the fits that the passes begin with are averaged.
+    pub(crate) averaged_from: usize,
     /// Step of AdaGrad.
     pub(crate) rate: f32,
     /// Pull of every weight towards zero.
@@ -55,7 +57,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// What docs/scanner-model.md was measured with.
     pub(crate) const DEFAULT: Self = Self {
-        passes: 6,
+        passes: 8,
+        averaged_from: 4,
         rate: 0.02,
         l2: 1e-4,
         l1: 0.002,
@@ -79,6 +82,7 @@ impl Plan {
         let number: f32 = value.parse().map_err(|_| format!("{name}: expected a number, found {value}"))?;
         match name {
             "passes" => self.passes = number as usize,
+            "averaged_from" => self.averaged_from = number as usize,
             "rate" => self.rate = number,
             "l2" => self.l2 = number,
             "l1" => self.l1 = number,
@@ -159,7 +163,11 @@ pub(crate) fn fit(
         shape_steps: Adagrad { squares: vec![1.0; 2 * SCALES + EVIDENCE] },
         random: Random(plan.seed),
     };
+    let mut mean = Mean::default();
     for pass in 0..plan.passes {
+        if pass >= plan.averaged_from {
+            mean.add(&learner.fit);
+        }
         learner.random.shuffle(&mut order);
         for &n in &order {
             // Before anything is learned the largest sum is anywhere: texts short enough to be all attack begin.
@@ -169,7 +177,33 @@ pub(crate) fn fit(
             }
         }
     }
-    learner.fit
+    mean.add(&learner.fit);
+    mean.fit()
+}
+
+/// The mean of several fits: each goes a little too far for the texts that it saw last, every one another way (Polyak and Juditsky,
+/// <https://doi.org/10.1137/0330046>).
+#[derive(Default)]
+struct Mean {
+    sum: Option<Fit>,
+    count: u16,
+}
+
+impl Mean {
+    fn add(&mut self, fit: &Fit) {
+        self.count += 1;
+        match &mut self.sum {
+            None => self.sum = Some(fit.clone()),
+            Some(sum) => sum.numbers().zip(fit.clone().numbers()).for_each(|(sum, more)| *sum += *more),
+        }
+    }
+
+    fn fit(self) -> Fit {
+        let mut fit = self.sum.expect("there is a fit at the end at least");
+        let share = f32::from(self.count).recip();
+        fit.numbers().for_each(|number| *number *= share);
+        fit
+    }
 }
 
 /// The same for a table that has no room for all features: learned with all of them to see which are worth a place, and once
@@ -248,6 +282,12 @@ impl Learner<'_> {
 }
 
 impl Fit {
+    /// All that is learned.
+    fn numbers(&mut self) -> impl Iterator<Item = &mut f32> {
+        let Self { weights, gain, bias, evidence } = self;
+        weights.iter_mut().chain(gain).chain(bias).chain(evidence)
+    }
+
     /// The table of these weights, how many it holds and how many found no room. First come those that many sources have:
     /// a weight counts as often as it is met, and what many have others will have too.
     pub(crate) fn table(&self, corpus: &Corpus) -> (Table, usize, usize) {
