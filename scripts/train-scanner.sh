@@ -4,6 +4,8 @@
 #
 #     scripts/train-scanner.sh [DIR] [NAME=VALUE...]      DIR holds attacks.jsonl.gz and benign.jsonl.gz
 #
+# The manuals are those of the Debian release it runs on: another version of them gives another model.
+#
 # Writes conf/scanner.model, and the held-out figures to target/scanner-model.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,6 +21,10 @@ lines=$(mktemp -d)
 trap 'rm -rf "$lines"' EXIT
 for file in attacks benign; do gzip -dc "$data/$file.jsonl.gz" > "$lines/$file.jsonl"; done
 
+# Manuals, from the mirror that apt knows: some 36 MB, not installed.
+(cd "$lines" && for language in de es fr hi it ja ko pt ru tr zh-cn; do apt-get download -q "libreoffice-help-$language"; done) >&2
+scripts/help-sentences.py "$lines" > "$lines/manuals.jsonl"
+
 cargo build --release --locked -p tollgate-filters --example train
-target/release/examples/train "$lines" filters/data/scanner conf/rules --write conf/scanner.model "$@" \
+target/release/examples/train "$lines" filters/data/scanner conf/rules tests/data/scan --write conf/scanner.model "$@" \
   | tee target/scanner-model.md

@@ -40,12 +40,23 @@ pub(crate) enum Group {
     Attack,
     /// Scored and reported, never learned from.
     Apart,
+    /// Harmless sentences of our own, twins of attacks (`tests/data/scan`): scored, never learned from, and part of the budgets.
+    Twin,
+    /// Paragraphs of manuals, which tell people what to do: learned from as harmless, and not judged.
+    Manual,
     /// Harmless, of the kind that users send.
     Ordinary,
     /// Harmless, full of the words of attacks.
     Hard,
     /// Operators' system prompts and texts about attacks, which quote them.
     System,
+}
+
+impl Group {
+    /// Whether texts of it teach something.
+    pub(crate) fn is_learned(self) -> bool {
+        !matches!(self, Self::Apart | Self::Twin)
+    }
 }
 
 /// A labelled text.
@@ -111,12 +122,36 @@ impl Corpus {
                 "attack" if ATTACKS.contains(&category) => Group::Attack,
                 "benign" if ORDINARY.contains(&category) => Group::Ordinary,
                 "benign" if HARD.contains(&category) => Group::Hard,
+                "benign" if category == "manual" => Group::Manual,
                 "benign" => Group::System,
                 _ => Group::Apart,
             };
             let side = if group <= Group::Apart { "attack" } else { "benign" };
             let source = format!("{side}:{}", field("source"));
             self.add(field("text"), &source, group, category, field("lang"), false);
+        }
+        Ok(())
+    }
+
+    /// Adds the harmless sentences of a folder of our own tests.
+    pub(crate) fn read_twins(&mut self, folder: &Path) -> Result<(), String> {
+        let fault = |what: std::io::Error| format!("{}: {what}", folder.display());
+        let entries = std::fs::read_dir(folder).map_err(fault)?;
+        let mut files: Vec<_> =
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(fault)?;
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+        files.sort();
+        for path in files {
+            let language = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            for line in std::fs::read_to_string(&path).map_err(fault)?.lines() {
+                let line: serde_json::Value =
+                    serde_json::from_str(line).map_err(|error| format!("{}: {error}", path.display()))?;
+                if line["label"] == "benign"
+                    && let Some(text) = line["text"].as_str()
+                {
+                    self.add(text, "benign:twins", Group::Twin, "hard_negative", &language, false);
+                }
+            }
         }
         Ok(())
     }
@@ -180,7 +215,7 @@ impl Corpus {
                                 seen.attacks.add(OWN);
                             }
                         }
-                        Group::Apart => {}
+                        Group::Apart | Group::Twin => {}
                         _ => seen.harmless.add(text.source),
                     }
                 }

@@ -140,7 +140,7 @@ pub(crate) fn fit(
     is_open: impl Fn(usize) -> bool,
 ) -> Fit {
     let mut order: Vec<usize> =
-        (0..corpus.texts.len()).filter(|&n| corpus.texts[n].group != Group::Apart && is_used(n)).collect();
+        (0..corpus.texts.len()).filter(|&n| corpus.texts[n].group.is_learned() && is_used(n)).collect();
     let importance = importance(corpus, plan, &order);
     let mut sources = Sources::default();
     sources.add(OWN);

@@ -20,19 +20,20 @@ pub(crate) struct Calibration {
 }
 
 /// How many texts of a group may be at or above a threshold, in sources never seen and in sources seen: ordinary
-/// texts, then hard negatives, then operators' system prompts and texts about attacks. The first decides how much
-/// this layer may say beside a finding of the others, the second how much by itself.
-const BUDGETS: [(&str, [f64; 3], [f64; 3]); 3] = [
-    ("flag", [0.008, 0.026, 0.11], [0.004, 0.011, 0.055]),
-    ("block", [0.001, 0.0065, 0.025], [0.0005, 0.003, 0.0125]),
-    ("strict", [0.0002, 0.0009, 0.015], [0.0001, 0.0005, 0.0075]),
+/// texts, then hard negatives, then operators' system prompts and texts about attacks, then twins of attacks, which are never
+/// seen: most languages have none but those. The first decides how much this layer may say beside a finding of the others, the
+/// second how much by itself.
+const BUDGETS: [(&str, [f64; 4], [f64; 4]); 3] = [
+    ("flag", [0.008, 0.026, 0.11, 0.05], [0.004, 0.011, 0.055, 0.05]),
+    ("block", [0.001, 0.0065, 0.025, 0.004], [0.0005, 0.003, 0.0125, 0.004]),
+    ("strict", [0.0002, 0.0009, 0.015, 0.0005], [0.0001, 0.0005, 0.0075, 0.0005]),
 ];
 
 /// How many times as much as is likeliest the length of a text takes away. The likeliest curve serves all sums, and it is the largest that
 /// decide: of long texts about attacks, which quote them. So more of the budgets is left for what is short, as most attacks are.
 const LENGTH: f32 = 1.3;
 
-const GROUPS: [Group; 3] = [Group::Ordinary, Group::Hard, Group::System];
+const GROUPS: [Group; 4] = [Group::Ordinary, Group::Hard, Group::System, Group::Twin];
 
 impl Calibration {
     /// That of scores of texts whose sources, and of texts whose half, were held out.
@@ -89,16 +90,19 @@ fn likeliest(corpus: &Corpus, scores: &[f32]) -> Curve {
 fn counted<'c>(corpus: &'c Corpus, scores: &'c [f32]) -> impl Iterator<Item = usize> + 'c {
     (0..scores.len()).filter(|&n| {
         let text = &corpus.texts[n];
-        !text.is_own && text.group != Group::Apart && !scores[n].is_nan()
+        !text.is_own && text.group.is_learned() && text.group != Group::Manual && !scores[n].is_nan()
     })
 }
 
 /// The lowest threshold that keeps the budget of every group.
-fn threshold(corpus: &Corpus, scores: &[f32], budget: [f64; 3]) -> f32 {
+fn threshold(corpus: &Corpus, scores: &[f32], budget: [f64; 4]) -> f32 {
     let mut lowest = f32::NEG_INFINITY;
     for (group, budget) in GROUPS.into_iter().zip(budget) {
-        let mut of_group: Vec<f32> =
-            counted(corpus, scores).filter(|&n| corpus.texts[n].group == group).map(|n| scores[n]).collect();
+        let is_counted = |n: &usize| {
+            let text = &corpus.texts[*n];
+            text.group == group && !text.is_own && !scores[*n].is_nan()
+        };
+        let mut of_group: Vec<f32> = (0..scores.len()).filter(is_counted).map(|n| scores[n]).collect();
         of_group.sort_by(|one, other| other.total_cmp(one));
         if let Some(&first_too_many) = of_group.get((budget * of_group.len() as f64) as usize) {
             lowest = lowest.max(first_too_many + 1e-4);

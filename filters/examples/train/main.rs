@@ -2,11 +2,12 @@
 //! what and how well.
 //!
 //! ```text
-//! train DATA OWN RULES                  held-out figures, as tables in Markdown
-//! train DATA OWN RULES --write FILE     the same, and the model of all texts into FILE
-//! train … NAME=VALUE                    with another number in the plan
+//! train DATA OWN RULES TWINS                  held-out figures, as tables in Markdown
+//! train DATA OWN RULES TWINS --write FILE     the same, and the model of all texts into FILE
+//! train … NAME=VALUE                          with another number in the plan
 //! ```
-//! DATA holds `attacks.jsonl` and `benign.jsonl`, OWN the templates, RULES the rule packs.
+//! DATA holds `attacks.jsonl`, `benign.jsonl` and `manuals.jsonl`, OWN the templates, RULES the rule packs, TWINS labelled sentences whose harmless
+//! ones thresholds are held to.
 
 #![expect(clippy::disallowed_methods, reason = "a trainer reads and writes files, and times the result")]
 
@@ -55,15 +56,17 @@ fn run(arguments: &[String]) -> Result<(), String> {
             paths.push(Path::new(argument));
         }
     }
-    let [data, own, rules] = paths[..] else {
-        return Err("usage: train DATA OWN RULES [--write FILE] [NAME=VALUE…]".into());
+    let [data, own, rules, twins] = paths[..] else {
+        return Err("usage: train DATA OWN RULES TWINS [--write FILE] [NAME=VALUE…]".into());
     };
     let scanner = scanner(rules)?;
     let scratch = std::sync::Mutex::new(scanner.scratch());
     let mut corpus = Corpus { rules: Some((scanner, scratch)), ..Corpus::default() };
     corpus.read(&data.join("attacks.jsonl"))?;
     corpus.read(&data.join("benign.jsonl"))?;
+    corpus.read(&data.join("manuals.jsonl"))?;
     own::read(&mut corpus, own, plan.drawn)?;
+    corpus.read_twins(twins)?;
     if corpus.sources.len() > corpus::OWN {
         return Err(format!("expected at most {} sources, found {}", corpus::OWN, corpus.sources.len()));
     }
