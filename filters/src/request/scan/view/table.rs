@@ -272,6 +272,8 @@ fn own_form(c: char) -> Option<&'static str> {
         // Letters in filled circles and squares have no decomposition, unlike those in empty ones.
         '🅐'..='🅩' => letter(c as usize - '🅐' as usize)?,
         '🅰'..='🆉' => letter(c as usize - '🅰' as usize)?,
+        // Two of these are shown as a flag, which reads as the country's letters; more of them spell a word.
+        '🇦'..='🇿' => letter(c as usize - '🇦' as usize)?,
         _ => letter(SMALL_CAPITALS.chars().position(|small| small == c)?)?,
     })
 }

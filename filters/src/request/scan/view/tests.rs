@@ -18,6 +18,7 @@ fn the_normalised_form() {
         ("full width", "Ｉｇｎｏｒｅ　ＡＬＬ！", "ignore all!"),
         ("mathematical", "𝐈𝐠𝐧𝐨𝐫𝐞 𝓪𝓵𝓵 𝔯𝔲𝔩𝔢𝔰 ℝ", "ignore all rules r"),
         ("in circles and squares", "ⓘⓖⓝ 🅘🅖🅝 🅸🅶🅽 🄸🄶🄽", "ign ign ign ign"),
+        ("in the letters of flags", "🇮🇬🇳🇴🇷🇪 🇫🇷", "ignore fr"),
         ("small capitals", "ɪɢɴᴏʀᴇ ᴀʟʟ", "ignore all"),
         ("zero width", "i\u{200b}g\u{200d}n\u{2060}o\u{feff}re", "ignore"),
         ("soft hyphens", "ig\u{ad}no\u{ad}re", "ignore"),
