@@ -211,7 +211,12 @@ impl Mean {
 pub(crate) fn fit_to_table(corpus: &Corpus, plan: &Plan, is_used: impl Fn(usize) -> bool + Copy) -> Fit {
     let wide = fit(corpus, plan, is_used, |_| true);
     let (table, ..) = wide.table(corpus);
-    fit(corpus, plan, is_used, |n| table.weight(corpus.features[n]) != 0)
+    let mut fit = fit(corpus, plan, is_used, |n| table.weight(corpus.features[n]) != 0);
+    // As the table says them, rounded and with what is taken for something else.
+    let (table, ..) = fit.table(corpus);
+    let features = fit.weights.iter_mut().zip(&corpus.features).skip(1);
+    features.for_each(|(weight, feature)| *weight = table.weight(*feature) as f32 * UNIT);
+    fit
 }
 
 /// A fit in the making.
@@ -291,16 +296,16 @@ impl Fit {
     /// The table of these weights, how many it holds and how many found no room. First come those that many sources have:
     /// a weight counts as often as it is met, and what many have others will have too.
     pub(crate) fn table(&self, corpus: &Corpus) -> (Table, usize, usize) {
-        let mut weights: Vec<(f32, u32, i16)> = (0..corpus.features.len())
+        let mut weights: Vec<(f32, u32, f32)> = (0..corpus.features.len())
             .map(|n| {
-                let weight = (self.weights[n] / UNIT).round().clamp(-32768.0, 32767.0);
+                let weight = self.weights[n] / UNIT;
                 let sources = corpus.in_attacks[n].count() + corpus.in_harmless[n].count();
-                (weight.abs() * sources as f32, corpus.features[n], weight as i16)
+                (weight.abs() * sources as f32, corpus.features[n], weight)
             })
-            .filter(|&(_, _, weight)| weight.unsigned_abs() > 16) // less than 0.004 of a log-odd
+            .filter(|&(_, _, weight)| weight.abs() >= 1.0)
             .collect();
         weights.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
-        let weights: Vec<(u32, i16)> =
+        let weights: Vec<(u32, f32)> =
             weights.into_iter().map(|(_, feature, weight)| (feature, weight)).collect();
         let (table, left_out) = Table::of(&weights);
         (table, weights.len() - left_out, left_out)

@@ -10,6 +10,7 @@
 //! Cost: sixty-four bytes at a time where words begin and end, eight where they are hashed, one multiplication a feature.
 
 use super::super::block::{self, Block};
+use super::table::LINE_BITS;
 
 /// How many features a token has.
 pub const PER_TOKEN: usize = 4;
@@ -36,6 +37,9 @@ const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 /// What the hash of each kind of feature is multiplied with, so that a word is told from a pair: the halves of that generator's
 /// other constants. Multiplying by an odd number loses nothing.
 const OF_KIND: [u32; PER_TOKEN] = [0xBF58_476D, 0x1CE4_E5B9, 0x94D0_49BB, 0x1331_11EB];
+
+/// The bits of a feature that do not tell the line of the table.
+const IN_LINE: u32 = u32::MAX >> LINE_BITS;
 
 /// Stands for every run of digits.
 const NUMBER: u32 = 0x9E37_79B9;
@@ -100,7 +104,7 @@ pub fn walk(text: &str, mut each: impl FnMut(Token)) {
             let from = start + offset as usize;
             let run = (letters >> offset).trailing_ones();
             let is_whole = offset + run < u64::BITS && wide >> (offset + run) & 1 == 0;
-            let (word, stem, end, is_character) = if run > 0 && is_whole {
+            let Piece { word, stem, end, is_character } = if run > 0 && is_whole {
                 word(bytes, from, run as usize)
             } else if wide >> offset & 1 != 0 {
                 match class(bytes, from) {
@@ -111,7 +115,8 @@ pub fn walk(text: &str, mut each: impl FnMut(Token)) {
                     (Class::Letter, _) => wide_word(bytes, from),
                     (Class::Character, length) => {
                         let hash = upper(mix(code(bytes, from, length)));
-                        (hash, hash, (from + length).min(bytes.len()), true)
+                        let end = (from + length).min(bytes.len());
+                        Piece { word: hash, stem: hash, end, is_character: true }
                     }
                 }
             } else {
@@ -122,6 +127,15 @@ pub fn walk(text: &str, mut each: impl FnMut(Token)) {
             at = end;
         }
     }
+}
+
+/// A word or character: the hashes of it and of its stem, and where it ends.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    word: u32,
+    stem: u32,
+    end: usize,
+    is_character: bool,
 }
 
 /// What is remembered of the tokens before.
@@ -145,9 +159,13 @@ impl Row {
         } else {
             (stem, second.rotate_left(11) ^ stem)
         };
+        let of_stem = of_stem.wrapping_mul(OF_KIND[1]);
+        let word = word.wrapping_mul(OF_KIND[0]);
+        // Where a word and its stem are in one line of the table, one fetch does for both.
+        let line = if is_character { word } else { of_stem };
         let mut features = [
-            word.wrapping_mul(OF_KIND[0]),
-            of_stem.wrapping_mul(OF_KIND[1]),
+            line & !IN_LINE | word & IN_LINE,
+            of_stem,
             pair.wrapping_mul(OF_KIND[2]),
             gapped.wrapping_mul(OF_KIND[3]),
         ];
@@ -161,13 +179,13 @@ impl Row {
     }
 }
 
-/// The token at `at` that begins in ASCII and is no run of letters in one block: hash of the word, hash of its stem, its end,
-/// and that it is no single character.
-fn other(bytes: &[u8], at: usize) -> (u32, u32, usize, bool) {
+/// The token at `at` that begins in ASCII and is no run of letters in one block. Few are, and the loop is left to the others.
+#[inline(never)]
+fn other(bytes: &[u8], at: usize) -> Piece {
     let run = |is: fn(&u8) -> bool| bytes[at..].iter().take_while(|byte| is(byte)).count();
     let digits = run(u8::is_ascii_digit);
     if digits > 0 {
-        return (NUMBER, NUMBER, at + digits, false);
+        return Piece { word: NUMBER, stem: NUMBER, end: at + digits, is_character: false };
     }
     let letters = run(u8::is_ascii_alphabetic);
     let is_wide = bytes.get(at + letters).is_some_and(|byte| !byte.is_ascii())
@@ -186,9 +204,9 @@ fn code(bytes: &[u8], at: usize, length: usize) -> u64 {
     }
 }
 
-/// Hash of the word of `length` ASCII letters at `at`, hash of its stem, its end, and that it is no single character.
+/// The word of `length` ASCII letters at `at`.
 #[inline]
-fn word(bytes: &[u8], at: usize, length: usize) -> (u32, u32, usize, bool) {
+fn word(bytes: &[u8], at: usize, length: usize) -> Piece {
     let end = at + length;
     let key = letters(bytes, at, length);
     let mut hash = mix(key);
@@ -197,11 +215,13 @@ fn word(bytes: &[u8], at: usize, length: usize) -> (u32, u32, usize, bool) {
         hash = chain(hash, letters(bytes, done, end - done));
         done += 8;
     }
-    (upper(hash), upper(mix(key & (u64::MAX >> (64 - 8 * STEM)))), end, false)
+    let stem = upper(mix(key & (u64::MAX >> (64 - 8 * STEM))));
+    Piece { word: upper(hash), stem, end, is_character: false }
 }
 
 /// The same for a word with letters outside ASCII.
-fn wide_word(bytes: &[u8], at: usize) -> (u32, u32, usize, bool) {
+#[inline(never)]
+fn wide_word(bytes: &[u8], at: usize) -> Piece {
     let (mut hash, mut stem, mut end) = (MIX, MIX, at);
     while let Some(&byte) = bytes.get(end) {
         let length = match byte {
@@ -219,7 +239,7 @@ fn wide_word(bytes: &[u8], at: usize) -> (u32, u32, usize, bool) {
             stem = hash;
         }
     }
-    (upper(hash), upper(stem), end, false)
+    Piece { word: upper(hash), stem: upper(stem), end, is_character: false }
 }
 
 /// The first `count` of the letters at `at`, eight at most, in lower case.
@@ -228,9 +248,15 @@ fn letters(bytes: &[u8], at: usize, count: usize) -> u64 {
     const LOWER: u64 = 0x2020_2020_2020_2020;
     let eight = match bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()) {
         Some(eight) => u64::from_le_bytes(eight),
-        None => bytes[at..].iter().rev().fold(0, |eight, &byte| eight << 8 | u64::from(byte)),
+        None => last_letters(bytes, at),
     };
     (eight | LOWER) & (u64::MAX >> (64 - 8 * count.clamp(1, 8)))
+}
+
+/// The fewer than eight bytes from `at` to the end of the text.
+#[cold]
+fn last_letters(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..].iter().rev().fold(0, |eight, &byte| eight << 8 | u64::from(byte))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,14 @@
 use super::*;
 use proptest::prelude::*;
 
+/// What makes one log-odd of the largest weight.
+const GAIN: f32 = 1.0 / (LARGEST * UNIT);
+
+/// The largest weight of a table.
+const LARGEST: f32 = 225.0;
+
 const NOTHING: Shape = Shape {
-    gain: [1.0, 0.8, 0.5],
+    gain: [GAIN, 0.8 * GAIN, 0.5 * GAIN],
     bias: [-3.0, -3.5, -4.0],
     curve: Curve { slope: 1.0, length: 0.0, offset: 0.0 },
     thresholds: Thresholds { flag: 0.3, block: 0.5, strict: 0.8 },
@@ -12,7 +18,7 @@ const NOTHING: Shape = Shape {
 /// A model that gives every word and stem of `attack` weight for an attack and those of `harmless` against one.
 fn model(attack: &str, harmless: &str) -> Model {
     let mut weights = Vec::new();
-    for (words, weight) in [(attack, 4096), (harmless, -4096)] {
+    for (words, weight) in [(attack, LARGEST), (harmless, -LARGEST)] {
         walk(words, |token| weights.extend(token.features[..2].iter().map(|&feature| (feature, weight))));
     }
     Model::new(Table::of(&weights).0, NOTHING)
