@@ -56,6 +56,8 @@ pub struct Patterns {
     number: u64,
     mode: Mode,
     rules: Vec<LinkedRule>,
+    /// By rule, of which texts it speaks.
+    readers: Vec<(Views, Roles)>,
     lexicon: Lexicon,
     proximity: Proximity,
     /// The rules that are patterns, in the order of the engine's numbers.
@@ -286,8 +288,8 @@ impl Patterns {
 
     /// Whether a rule speaks of such texts.
     fn reads(&self, rule: u32, subject: Subject) -> bool {
-        let rule = &self.rules[rule as usize];
-        rule.views.meets(subject.views) && rule.roles.has(subject.role)
+        let (views, roles) = self.readers[rule as usize];
+        views.meets(subject.views) && roles.has(subject.role)
     }
 
     /// How many rules there are. Their numbers are those below.

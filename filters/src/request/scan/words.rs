@@ -127,8 +127,7 @@ impl Tables {
             let number = |length: usize| u16::try_from(length).map_err(|error| error.to_string());
             let (run, length) = (number(letters)?, number(bytes.len())?);
             let head = load(bytes, 0);
-            let mask = first(bytes.len());
-            let entry = Entry { head: head & mask, mask, literal, length, letters: run };
+            let entry = Entry { head: head & first(bytes.len()), literal, length, letters: run };
             if !open && run == length && letters <= LONGEST_WHOLE {
                 whole.push((whole_key(head, u32::from(run)), entry));
                 continue;
@@ -323,7 +322,8 @@ impl Words {
         // At the end of a piece only the bytes that are there can be compared.
         let there = if at + 8 <= text.len() { u64::MAX } else { first(text.len() - at) };
         for entry in row {
-            if (word.head ^ entry.head) & entry.mask & there != 0 || u32::from(entry.letters) != letters {
+            let counted = first(usize::from(entry.length)) & there;
+            if (word.head ^ entry.head) & counted != 0 || u32::from(entry.letters) != letters {
                 continue;
             }
             let end = at + usize::from(entry.length);

@@ -35,8 +35,11 @@ pub(super) struct Spot {
 #[derive(Debug, Default)]
 pub(super) struct Nearby {
     patterns: Vec<Near>,
-    /// The patterns that are looked for at each concept.
-    at: Vec<Vec<u32>>,
+    /// Where each is looked for.
+    spots: Vec<Spot>,
+    /// The patterns in the order of the concepts at which they are looked for, and where those of each concept begin; one more at the end.
+    by_concept: Vec<u32>,
+    first: Vec<u32>,
     /// Which concepts' atoms are noted.
     is_noted: Vec<bool>,
     /// Memory of one thread for the states of all patterns; [`ALL_CACHES_BYTES`].
@@ -45,7 +48,6 @@ pub(super) struct Nearby {
 
 #[derive(Debug)]
 struct Near {
-    spot: Spot,
     dfa: DFA,
     /// Finds something wherever the pattern is, at less cost.
     loose: Option<DFA>,
@@ -130,10 +132,9 @@ impl Nearby {
         patterns: impl Iterator<Item = (Spot, &'p Hir)>,
         concepts: usize,
     ) -> Result<Self, String> {
-        let (at, is_noted) = (vec![Vec::new(); concepts], vec![false; concepts]);
-        let mut made = Self { patterns: Vec::new(), at, is_noted, most_cached: ALL_CACHES_BYTES };
-        for (number, (spot, pattern)) in (0..).zip(patterns) {
-            made.at[usize::from(spot.concept)].push(number);
+        let is_noted = vec![false; concepts];
+        let mut made = Self { is_noted, most_cached: ALL_CACHES_BYTES, ..Self::default() };
+        for (spot, pattern) in patterns {
             let noted = [Some(spot.concept), spot.other].into_iter().flatten();
             noted.for_each(|concept| made.is_noted[usize::from(concept)] = true);
             // A search ahead for what a pattern begins with takes longer than the few bytes there are.
@@ -141,9 +142,21 @@ impl Nearby {
             // From where it begins on a gap of any length would be followed to the end of the text.
             let loose = spot.around.and_then(|_| loosened(pattern));
             let loose = loose.as_ref().map(automaton).transpose()?;
-            made.patterns.push(Near { spot, dfa: automaton(pattern)?, loose });
+            made.patterns.push(Near { dfa: automaton(pattern)?, loose });
+            made.spots.push(spot);
         }
+        let concept = |number: u32| made.spots[number as usize].concept;
+        made.by_concept = (0..).take(made.spots.len()).collect();
+        made.by_concept.sort_by_key(|number| concept(*number));
+        let first = |of: usize| made.by_concept.partition_point(|number| usize::from(concept(*number)) < of);
+        made.first = (0..=concepts).map(|concept| first(concept) as u32).collect();
         Ok(made)
+    }
+
+    /// The patterns that are looked for at a concept.
+    fn at(&self, concept: u16) -> &[u32] {
+        let concept = usize::from(concept);
+        &self.by_concept[self.first[concept] as usize..self.first[concept + 1] as usize]
     }
 
     pub(super) fn scratch(&self) -> NearbyScratch {
@@ -181,8 +194,8 @@ impl Nearby {
         searches.clear();
         let mut work = 0;
         for here in places.chunk_by(|one, other| one.concept == other.concept) {
-            for number in self.at[usize::from(here[0].concept)].iter().copied() {
-                let spot = self.patterns[number as usize].spot;
+            for number in self.at(here[0].concept).iter().copied() {
+                let spot = self.spots[number as usize];
                 if !is_wanted(number as usize, spot) {
                     continue;
                 }
@@ -207,10 +220,12 @@ impl Nearby {
             self.ask(searches, all, &mut report);
         }
         for (number, here) in searches.drain(..) {
-            let (near, cache) = (&self.patterns[number as usize], &mut caches[number as usize]);
+            let number = number as usize;
+            let (near, cache) = (&self.patterns[number], &mut caches[number]);
             let before = cache.memory_usage();
-            if let Some(end) = near.search(text, &windows[here], cache) {
-                report(number as usize, end);
+            let is_anchored = self.spots[number].around.is_none();
+            if let Some(end) = near.search(text, &windows[here], is_anchored, cache) {
+                report(number, end);
             }
             *cached_bytes += cache.memory_usage().saturating_sub(before);
         }
@@ -230,8 +245,7 @@ impl Nearby {
         let mut there = Vec::new();
         let is_asked = all(&mut |number, end| {
             there.push(number);
-            if self.patterns[number].spot.is_anchored
-                && searches.iter().any(|(wanted, _)| *wanted as usize == number)
+            if self.spots[number].is_anchored && searches.iter().any(|(wanted, _)| *wanted as usize == number)
             {
                 report(number, end);
             }
@@ -239,7 +253,7 @@ impl Nearby {
         if is_asked {
             searches.retain(|(number, _)| {
                 let number = *number as usize;
-                !self.patterns[number].spot.is_anchored && there.contains(&number)
+                !self.spots[number].is_anchored && there.contains(&number)
             });
         }
     }
@@ -280,9 +294,15 @@ fn add_windows(
 }
 
 impl Near {
-    /// Where the pattern ends first in these windows, which are in the order in which they begin.
-    fn search(&self, text: &[u8], windows: &[Range<usize>], caches: &mut Caches) -> Option<usize> {
-        let anchored = if self.spot.around.is_none() { Anchored::Yes } else { Anchored::No };
+    /// Where the pattern ends first in these windows, which are in the order in which they begin, or which it begins with.
+    fn search(
+        &self,
+        text: &[u8],
+        windows: &[Range<usize>],
+        is_anchored: bool,
+        caches: &mut Caches,
+    ) -> Option<usize> {
+        let anchored = if is_anchored { Anchored::Yes } else { Anchored::No };
         let find = |dfa: &DFA, cache: &mut Option<Cache>, window: &Range<usize>| {
             let cache = cache.get_or_insert_with(|| dfa.create_cache());
             let input = Input::new(text).range(window.clone()).anchored(anchored).earliest(true);

@@ -176,6 +176,7 @@ impl Plan {
         Ok(Patterns {
             number,
             mode,
+            readers: rules.iter().map(|rule| (rule.views, rule.roles)).collect(),
             rules,
             lexicon,
             proximity,

@@ -57,9 +57,8 @@ impl Glyphs {
         let mut short: Vec<(u32, Vec<(u64, Entry)>)> = Vec::new();
         for (literal, (_, bytes)) in (0..).zip(&literals) {
             let length = u16::try_from(bytes.len()).map_err(|error| error.to_string())?;
-            let mask = first(bytes.len());
-            let head = load(bytes, 0) & mask;
-            let entry = Entry { head, mask, literal, length, letters: 0 };
+            let head = load(bytes, 0) & first(bytes.len());
+            let entry = Entry { head, literal, length, letters: 0 };
             let length = u32::from(length);
             if length >= KEY {
                 begins.push(key(head, KEY));
@@ -141,7 +140,7 @@ impl Glyphs {
             let end = place + usize::from(entry.length);
             let literal = self.literals.get(entry.literal as usize);
             // The first bytes are compared as if in lower case, so that has to be looked at again.
-            if (head ^ entry.head) & entry.mask == 0
+            if (head ^ entry.head) & first(usize::from(entry.length)) == 0
                 && let Some(there) = text.get(place..end)
                 && (there == literal || there.eq_ignore_ascii_case(literal))
             {

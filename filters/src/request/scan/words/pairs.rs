@@ -1,7 +1,7 @@
 //! Two words that follow each other → the phrases that have both: a word that is common by itself is rare beside another one.
 
 use super::super::pattern::Pair;
-use super::table::{Filter, Strings, first, load, product};
+use super::table::{Filter, Rows, Strings, first, load, product};
 use super::{Word, key};
 
 /// Size of the filter, in words of eight bytes: of thirty thousand pairs one in seventy words is looked up in vain.
@@ -11,8 +11,7 @@ const FILTER: usize = 1 << 13;
 #[derive(Debug)]
 pub(super) struct Pairs {
     filter: Filter<FILTER>,
-    /// Where the entries of a row begin; those of the next one follow.
-    rows: Vec<u32>,
+    rows: Rows,
     /// How far a product is shifted to be the number of a row.
     shift: u32,
     entries: Vec<Entry>,
@@ -59,15 +58,7 @@ impl Pairs {
         let shift = u64::BITS - entries.len().next_power_of_two().ilog2() - 1;
         let row = |pair: u64| (product(pair) >> shift) as usize;
         entries.sort_by_key(|entry| (row(entry.pair), entry.pair, entry.place));
-        let mut rows = vec![0; (1 << (u64::BITS - shift)) + 1];
-        for entry in &entries {
-            rows[row(entry.pair) + 1] += 1;
-        }
-        let mut sum = 0;
-        for count in &mut rows {
-            sum += *count;
-            *count = sum;
-        }
+        let rows = Rows::new(entries.iter().map(|entry| row(entry.pair)), 1 << (u64::BITS - shift))?;
         let filter = Filter::new(entries.iter().map(|entry| entry.pair));
         Ok(Self { filter, rows, shift, entries })
     }
@@ -90,7 +81,7 @@ impl Pairs {
         let [before, after] = words.map(key);
         let pair = joined(before, after);
         let row = (product(pair) >> self.shift) as usize;
-        for entry in &self.entries[self.rows[row] as usize..self.rows[row + 1] as usize] {
+        for entry in &self.entries[self.rows.of(row)] {
             if entry.pair != pair {
                 continue;
             }

@@ -1,16 +1,31 @@
 //! A hash table of literals by their first bytes, which is asked at every word or letter of a text and seldom has an
 //! answer: two bits of a small filter tell that for most.
 
+use std::ops::Range;
+
 /// A hash table that is asked often and seldom has an answer. `WORDS` is the size of its filter.
 #[derive(Debug)]
 pub(super) struct Table<const WORDS: usize> {
     filter: Filter<WORDS>,
-    /// Where the entries of a row begin; those of the next one follow. Several hashes share a row.
-    rows: Vec<u16>,
+    /// Several hashes share a row.
+    rows: Rows,
     /// How far a product is shifted to be the number of a row.
     shift: u32,
     entries: Vec<Entry>,
 }
+
+/// Where the entries of each row of a table stand; those of the next one follow. Two bytes a row: what a look-up costs is waiting for
+/// memory.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    /// Where those of every [`TOGETHER`]th row begin.
+    bases: Vec<u32>,
+    /// How far behind that those of each row begin; one more at the end.
+    offsets: Vec<u16>,
+}
+
+/// Rows that are counted from one place.
+const TOGETHER: usize = 64;
 
 /// A set of keys that may have more than it was given: two bits for each, in one of `WORDS` words. Its size is known when it is
 /// compiled, which is a third of the work of asking it.
@@ -51,9 +66,8 @@ impl Strings {
 /// A literal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
-    /// The first eight bytes, in lower case, and which of them count.
+    /// The first eight bytes, in lower case, with zeros after it.
     pub(super) head: u64,
-    pub(super) mask: u64,
     pub(super) literal: u32,
     pub(super) length: u16,
     /// Letters of the word for which it is looked up: all of a whole word, those of a stem's key.
@@ -104,18 +118,11 @@ impl<const WORDS: usize> Table<WORDS> {
         let bits = entries.len().next_power_of_two().ilog2() + SPARSE;
         let filter = Filter::new(entries.iter().map(|(key, _)| *key));
         let shift = u64::BITS - bits;
-        let mut table = Self { filter, rows: Vec::new(), shift, entries: Vec::with_capacity(entries.len()) };
+        let row = |key: u64| (product(key) >> shift) as usize;
         // The shorter first, so that what begins at one place is reported in the order of its ends.
-        entries.sort_by_key(|(key, entry)| (table.row(*key), entry.length, entry.literal));
-        let mut left = entries.into_iter().peekable();
-        for row in 0..1 << bits {
-            table.rows.push(place(table.entries.len())?);
-            while let Some((_, entry)) = left.next_if(|(key, _)| table.row(*key) == row) {
-                table.entries.push(entry);
-            }
-        }
-        table.rows.push(place(table.entries.len())?);
-        Ok(table)
+        entries.sort_by_key(|(key, entry)| (row(*key), entry.length, entry.literal));
+        let rows = Rows::new(entries.iter().map(|(key, _)| row(*key)), 1 << bits)?;
+        Ok(Self { filter, rows, shift, entries: entries.into_iter().map(|(_, entry)| entry).collect() })
     }
 
     #[inline]
@@ -132,8 +139,36 @@ impl<const WORDS: usize> Table<WORDS> {
     /// The entries that may have this key, if [`Self::may_have`] says that some may.
     #[inline]
     pub(super) fn of(&self, key: u64) -> &[Entry] {
-        let row = self.row(key);
-        &self.entries[usize::from(self.rows[row])..usize::from(self.rows[row + 1])]
+        &self.entries[self.rows.of(self.row(key))]
+    }
+}
+
+impl Rows {
+    /// Of so many rows, given that of each entry in their order.
+    ///
+    /// # Errors
+    /// If too many entries share a few rows.
+    pub(super) fn new(of_entries: impl Iterator<Item = usize>, rows: usize) -> Result<Self, String> {
+        let mut counts = vec![0_u32; rows + 1];
+        of_entries.for_each(|row| counts[row] += 1);
+        let mut made = Self::default();
+        let mut sum = 0;
+        for (row, count) in counts.into_iter().enumerate() {
+            if row % TOGETHER == 0 {
+                made.bases.push(sum);
+            }
+            let offset = u16::try_from(sum - made.bases[row / TOGETHER]);
+            made.offsets.push(offset.map_err(|_| "too many words begin with the same letters".to_owned())?);
+            sum += count;
+        }
+        Ok(made)
+    }
+
+    /// Where the entries of one stand.
+    #[inline]
+    pub(super) fn of(&self, row: usize) -> Range<usize> {
+        let start = |row: usize| self.bases[row / TOGETHER] as usize + usize::from(self.offsets[row]);
+        start(row)..start(row + 1)
     }
 }
 
@@ -141,10 +176,6 @@ impl<const WORDS: usize> Table<WORDS> {
 #[inline]
 pub(super) fn product(key: u64) -> u64 {
     key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-fn place(entries: usize) -> Result<u16, String> {
-    u16::try_from(entries).map_err(|_| format!("expected fewer than {} different words", u16::MAX))
 }
 
 /// The first so many of eight bytes.
