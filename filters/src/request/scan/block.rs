@@ -1,5 +1,7 @@
 //! Text → what each byte is, sixty-four at a time, one bit a byte: the first step of everything that goes through a text by words.
 
+use std::ops::Range;
+
 use wide::i8x16;
 
 /// Bytes of a block.
@@ -20,11 +22,15 @@ impl Block {
     /// The block from `at` on. Past the end of the text there is nothing.
     #[inline]
     pub(super) fn at(text: &[u8], at: usize) -> Self {
-        let [letters, digits, wide] = masks(text, at, |bytes| {
-            let lower = bytes | i8x16::splat(0x20);
-            [within(lower, b'a', b'z'), within(bytes, b'0', b'9'), bytes]
-        });
+        let [letters, digits, wide] = masks(text, at, Self::lanes);
         Self { letters, digits, wide }
+    }
+
+    /// What these bytes are, in the order of the fields, for [`masks`].
+    #[inline]
+    pub(super) fn lanes(bytes: i8x16) -> [i8x16; 3] {
+        let lower = bytes | i8x16::splat(0x20);
+        [within(lower, b'a', b'z'), within(bytes, b'0', b'9'), bytes]
     }
 }
 
@@ -47,6 +53,67 @@ pub(super) fn masks<const N: usize>(text: &[u8], at: usize, of: impl Fn(i8x16) -
     masks
 }
 
+/// Gives `state` each run of `LEAST` bytes or more, of a text of that length. `of` tells which of the sixty-four bytes from a place on
+/// are of a run, a bit each, and ends it all by `None`; it may look at the state that the runs before have left.
+#[inline]
+pub(super) fn each_run<const LEAST: u32, S>(
+    length: usize,
+    mut state: S,
+    of: impl Fn(&S, usize) -> Option<u64>,
+    mut each: impl FnMut(&mut S, Range<usize>),
+) -> Option<S> {
+    let mut before = 0;
+    // Where the last run of the blocks before begins.
+    let mut begun = 0;
+    // One byte farther than the text, where its last run ends.
+    for at in (0..=length).step_by(SIZE) {
+        let mask = of(&state, at)?;
+        let starts = mask & !(mask << 1 | before >> (SIZE - 1));
+        let last = |starts: u64, begun| starts.checked_ilog2().map_or(begun, |last| at + last as usize);
+        let mut ends = behind_runs::<LEAST>(before, mask) & !mask;
+        while ends != 0 {
+            let end = ends.trailing_zeros();
+            ends &= ends - 1;
+            let run = last(starts & ((1 << end) - 1), begun)..at + end as usize;
+            each(&mut state, run);
+        }
+        begun = last(starts, begun);
+        before = mask;
+    }
+    Some(state)
+}
+
+/// Behind which bytes of a block so many in a row are set, at least, at the end of the block before as well.
+#[inline]
+fn behind_runs<const LEAST: u32>(before: u64, block: u64) -> u64 {
+    const { assert!(0 < LEAST && LEAST <= 32) };
+    let behind = |[before, block]: [u64; 2], by: u32| block << by | before >> (u64::BITS - by);
+    let mut runs = [before, block];
+    let mut length = 1;
+    while length < LEAST {
+        let by = length.min(LEAST - length);
+        runs = [runs[0] & runs[0] << by, runs[1] & behind(runs, by)];
+        length += by;
+    }
+    behind(runs, 1)
+}
+
+/// The bit of each byte, with those of the next block behind, so many bytes on.
+#[inline]
+pub(super) fn ahead(block: u64, next: u64, by: u32) -> u64 {
+    block >> by | next << (u64::BITS - by)
+}
+
+/// Where sixteen bytes in a row begin, of those that are set in a block and the next one: two and two, four and four.
+#[inline]
+pub(super) fn sixteen(block: u64, next: u64) -> u64 {
+    let mut runs = [block, next];
+    for by in [1, 2, 4, 8] {
+        runs = [runs[0] & ahead(runs[0], runs[1], by), runs[1] & (runs[1] >> by)];
+    }
+    runs[0]
+}
+
 /// The lanes with bytes of ASCII from `first` to `last`. They are compared with their signs, so that no byte past ASCII is one.
 #[inline]
 pub(super) fn within(bytes: i8x16, first: u8, last: u8) -> i8x16 {
@@ -63,6 +130,28 @@ pub(super) fn leads(bytes: i8x16) -> i8x16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_are_found_wherever_they_stand() {
+        fn runs<const LEAST: u32>(text: &str) -> Vec<&str> {
+            let letters = |_: &_, at| Some(Block::at(text.as_bytes(), at).letters);
+            each_run::<LEAST, _>(text.len(), Vec::new(), letters, |runs, run| runs.push(&text[run]))
+                .expect("nothing ends it")
+        }
+        for shift in 0..140 {
+            for length in [1, 4, 5, 9, 63, 64, 65, 128, 200] {
+                let long = "x".repeat(length);
+                let text = format!("{}ab, {long} abcde c", ".".repeat(shift));
+                let all = ["ab", &long, "abcde", "c"];
+                assert_eq!(runs::<1>(&text), all, "{length} behind {shift}");
+                let longer: Vec<&str> = all.into_iter().filter(|run| run.len() >= 5).collect();
+                assert_eq!(runs::<5>(&text), longer, "{length} behind {shift}");
+            }
+        }
+        let none =
+            each_run::<1, _>(200, 0, |runs, at| (*runs == 0 || at < 64).then_some(1), |runs, _| *runs += 1);
+        assert_eq!(none, None);
+    }
 
     #[test]
     fn every_byte_is_classed_as_the_standard_library_does() {

@@ -35,7 +35,7 @@ pub(crate) struct Words {
 struct Tables {
     /// Literals that are one whole word, by its first eight bytes and its length.
     whole: Table<LITERALS>,
-    /// All others, by their first [`KEY`] bytes, or fewer if the word ends before.
+    /// All others, by their first [`KEY`] bytes, or fewer if the word ends before. Its filter has what longer words begin with as well.
     stems: Table<LITERALS>,
     /// Lengths below [`KEY`] of literals that longer words may begin with: those are looked up by them as well.
     short: Vec<u32>,
@@ -70,11 +70,10 @@ pub(crate) struct Unfinished {
     pub(crate) literal: u32,
 }
 
-/// That a word may be a whole one, or begin with a stem, or with a stem of fewer letters, or make a pair with the one before.
+/// That a word may be a whole one, or begin with a stem, of whatever length, or make a pair with the one before.
 const WHOLE: u8 = 1;
 const STEM: u8 = 2;
-const SHORT: u8 = 4;
-const PAIR: u8 = 8;
+const PAIR: u8 = 4;
 
 /// Words that end in a block of 64 bytes, at most, and the last one before it.
 const MOST_WORDS: usize = 33;
@@ -121,6 +120,7 @@ impl Tables {
         let mut whole = Vec::new();
         let mut stems = Vec::new();
         let mut short = Vec::new();
+        let mut longer = Vec::new();
         let mut short_begins = Box::new([0; SHORT_WORDS]);
         for ((literal, bytes), open) in literals {
             let letters = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
@@ -138,6 +138,7 @@ impl Tables {
                 if !short.contains(&key) {
                     short.push(key);
                 }
+                longer.extend(longer_than(head & first(key as usize), key));
                 let begins = beginning(head & first(key as usize));
                 // Those with this letter and another one after it, and whatever stands after that.
                 for more in (1..1_u32 << (5 * (3 - key))).filter(|more| more % 32 != 0) {
@@ -149,17 +150,22 @@ impl Tables {
                 }
             }
         }
-        Ok(Self { whole: Table::new(whole)?, stems: Table::new(stems)?, short, short_begins })
+        Ok(Self { whole: Table::new(whole, [])?, stems: Table::new(stems, longer)?, short, short_begins })
     }
 
-    /// What may be known of a word: [`WHOLE`], [`STEM`] and [`SHORT`].
+    /// What may be known of a word: [`WHOLE`] and [`STEM`].
     #[inline]
     fn knows(&self, word: Word) -> u8 {
         let whole = u8::from(self.whole.may_have(whole_key(word.head, word.letters)));
         let stem = u8::from(self.stems.may_have(stem_key(word.own())));
+        whole * WHOLE + stem * STEM
+    }
+
+    /// Whether a word may begin with a stem of fewer than [`KEY`] letters that goes on.
+    #[inline]
+    fn begins_short(&self, word: Word) -> bool {
         let begins = beginning(word.own());
-        let short = (self.short_begins[begins / 64] >> (begins % 64) & 1) as u8;
-        whole * WHOLE + stem * STEM + short * SHORT
+        self.short_begins[begins / 64] >> (begins % 64) & 1 != 0
     }
 
     /// Looks up one word of which that much is known: `row` gets what may be there, and for how many letters.
@@ -172,7 +178,7 @@ impl Tables {
         if known & STEM != 0 {
             row(self.stems.of(stem_key(word.own())), letters.min(KEY));
         }
-        if known & SHORT != 0 {
+        if known & STEM != 0 && self.begins_short(word) {
             for key in self.short.iter().copied().filter(|key| letters > *key) {
                 let stem = stem_key(head & first(key as usize));
                 if self.stems.may_have(stem) {
@@ -359,6 +365,21 @@ fn stem_key(own: u64) -> u64 {
 #[inline]
 fn key(word: Word) -> u32 {
     word.own() as u32
+}
+
+/// The keys of all words with more letters than these, which are fewer than [`KEY`].
+fn longer_than(letters: u64, count: u32) -> Vec<u64> {
+    let alphabet = || (b'a'..=b'z').chain(b'0'..=b'9');
+    let mut last = vec![letters];
+    let mut all = Vec::new();
+    for at in count..KEY {
+        last = last
+            .iter()
+            .flat_map(|word| alphabet().map(move |next| word | u64::from(next) << (8 * at)))
+            .collect();
+        all.extend(&last);
+    }
+    all
 }
 
 /// The first few of a word's own letters, up to three, five bits of each: enough to tell those of a word in lower case.

@@ -19,6 +19,9 @@ use super::{Budget, Encoding, Piece};
 const WINDOW: usize = 96;
 /// Letters of a window that are looked at first: in nearly all texts they read best as they stand.
 const FIRST: usize = 36;
+/// The same where that is clear: of six windows in ten. Of sentences in one of the ciphers one in two hundred is not seen for it.
+const FEW: usize = 16;
+const FEW_MARGIN: i32 = 4;
 /// How far apart windows of one sentence begin.
 const STEP: usize = 192;
 /// Shorter sentences are judged with the next one.
@@ -53,8 +56,9 @@ pub(super) fn find(text: &str, outer: Option<Encoding>, budget: &mut Budget, pie
         if letters.iter().take(FIRST).filter(|byte| byte.is_ascii()).count() * 2 < FIRST.min(letters.len()) {
             return;
         }
-        let first = Likelihood::of(&letters[..letters.len().min(FIRST)]);
-        if first.plain > first.rot13.max(first.reversed).max(0) + first.pairs {
+        let (few, rest) = letters[..letters.len().min(FIRST)].split_at(letters.len().min(FEW));
+        let few_sum = Likelihood::of(few);
+        if few_sum.is_plain_by(FEW_MARGIN) || few_sum.with(rest, few.last()).is_plain_by(1) {
             return;
         }
         let sum = Likelihood::of(letters);

@@ -17,7 +17,8 @@ use super::{Budget, Encoding, Piece};
 const WORDS: &str = include_str!("misspelt.txt");
 const OTHERS: &str = include_str!("misspelt-others.txt");
 
-/// Letters of a word, misspelt, at most.
+/// Letters of a word, misspelt, at least and at most.
+const SHORTEST: u32 = 5;
 const MOST: usize = 18;
 /// Letters of a word one of which may be wrong, or missing: shorter ones are too much like others.
 const LEAST_WRONG: usize = 7;
@@ -169,32 +170,16 @@ pub(super) fn correct(text: &str, out: &mut String, trace: &mut impl Trace) {
 /// Calls `each` with the words whose ends and length are those of one of ours misspelt.
 fn for_each_word(bytes: &[u8], mut each: impl FnMut(Range<usize>)) {
     let table = &*TABLE;
-    let mut start = 0;
-    let mut begun = 0;
-    // One byte farther than the text, where its last word ends.
-    for at in (0..=bytes.len()).step_by(block::SIZE) {
+    let words = |(): &_, at| {
         let Block { letters, digits, wide } = Block::at(bytes, at);
-        let mask = letters | digits | wide;
-        let edges = mask ^ (mask << 1 | begun);
-        let (mut starts, mut ends) = (edges & mask, edges & !mask);
-        let mut next = |start: &mut usize| {
-            *start = at + starts.trailing_zeros() as usize;
-            starts &= starts.wrapping_sub(1);
-        };
-        if begun == 0 {
-            next(&mut start);
+        Some(letters | digits | wide)
+    };
+    block::each_run::<SHORTEST, _>(bytes.len(), (), words, |(), word| {
+        let lengths = table.lengths[place(bytes[word.start], bytes[word.end - 1])];
+        if lengths >> word.len().min(31) & 1 == 1 {
+            each(word);
         }
-        begun = mask >> 63;
-        while ends != 0 {
-            let word = start..at + ends.trailing_zeros() as usize;
-            ends &= ends - 1;
-            next(&mut start);
-            let lengths = table.lengths[place(bytes[word.start], bytes[word.end - 1])];
-            if lengths >> word.len().min(31) & 1 == 1 {
-                each(word);
-            }
-        }
-    }
+    });
 }
 
 /// Whether a word is another one with its inner letters in another order, or with one of them wrong, missing or too many. Both begin and
@@ -272,7 +257,7 @@ mod tests {
             assert!(list.lines().is_sorted_by(|one, other| one < other));
             assert!(list.lines().all(|word| word.bytes().all(|letter| letter.is_ascii_lowercase())));
         }
-        assert!(WORDS.lines().all(|word| word.len() > 5 && word.len() < MOST));
+        assert!(WORDS.lines().all(|word| word.len() > SHORTEST as usize && word.len() < MOST));
     }
 
     #[test]

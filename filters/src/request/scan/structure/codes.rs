@@ -1,11 +1,13 @@
 //! Bits, spaced hex digits or Morse where words are to be expected. Dumps have them too, so it is evidence only.
 //!
-//! Cost: one byte in twenty-eight, the least that such a run is long; what stands around it only where that may be part
-//! of one.
+//! Cost: sixty-four bytes at a time; what stands around them only where enough signs of these codes stand in a row.
 
 use std::ops::Range;
 
+use wide::i8x16;
+
 use super::super::Severity;
+use super::super::block::{self, within};
 use super::shape::{Report, Shape};
 
 /// The shortest run: fourteen signs of Morse of one character, each with a space.
@@ -17,44 +19,39 @@ const PAIRS: usize = 12;
 /// Signs of Morse.
 const SIGNS: usize = 14;
 
-/// What a byte may be part of: Morse, and bits or hex digits.
-const MORSE: u8 = 1;
-const DIGITS: u8 = 2;
-
-/// By byte what it may be part of.
-static KINDS: [u8; 256] = {
-    let mut kinds = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let morse = if is_morse(byte as u8) { MORSE } else { 0 };
-        let digits = if is_digits(byte as u8) { DIGITS } else { 0 };
-        kinds[byte] = morse | digits;
-        byte += 1;
-    }
-    kinds
-};
-
-/// Half of a run that is long enough.
-const HALF: usize = SHORTEST / 2;
-
 /// Reports runs of codes.
 pub(super) fn check(text: &str, report: &mut Report<'_>) {
     let bytes = text.as_bytes();
+    let mut signs = signs(bytes, 0);
+    for at in (0..bytes.len()).step_by(block::SIZE) {
+        let next = self::signs(bytes, at + block::SIZE);
+        // Seldom any: sixteen in a row are no word.
+        let mut begins = block::sixteen(signs, next);
+        // One that began in an earlier block has been looked at.
+        if begins & 1 != 0 && at > 0 && is_sign(bytes[at - 1]) {
+            begins &= signs.wrapping_add(1);
+        }
+        signs = next;
+        while begins != 0 {
+            let first = begins.trailing_zeros();
+            begins &= u64::MAX.checked_shl(first + (begins >> first).trailing_ones()).unwrap_or(0);
+            check_run(bytes, run(bytes, at + first as usize, is_sign), report);
+        }
+    }
+}
+/// Reports runs of one kind of code among signs of both.
+fn check_run(bytes: &[u8], signs: Range<usize>, report: &mut Report<'_>) {
     // Up to where runs of each kind have been looked at.
     let (mut morse_until, mut digits_until) = (0, 0);
-    for at in (HALF..bytes.len()).step_by(SHORTEST) {
-        let kinds = kinds(bytes, at);
-        if kinds == 0 {
-            continue;
-        }
-        if kinds & MORSE != 0 && at >= morse_until {
+    for at in (signs.start + SHORTEST / 2..signs.end).step_by(SHORTEST) {
+        if is_morse(bytes[at]) && at >= morse_until {
             let run = run(bytes, at, is_morse);
             morse_until = run.end;
             if run.len() >= SHORTEST && has_morse(&bytes[run.clone()]) {
                 report.add(Shape::Codes, Severity::Medium, run);
             }
         }
-        if kinds & DIGITS != 0 && at >= digits_until {
+        if is_digits(bytes[at]) && at >= digits_until {
             let run = run(bytes, at, is_digits);
             digits_until = run.end;
             let before = run.start.checked_sub(1).map(|before| bytes[before]);
@@ -66,14 +63,18 @@ pub(super) fn check(text: &str, report: &mut Report<'_>) {
     }
 }
 
-/// What runs `at` may lie in: one that is long enough has half of its length on one side of it. Without a branch, since
-/// none could be foretold.
+/// Which of the sixty-four bytes from `at` on are signs of either kind: hex digits, spaces, and `,-./`, which stand before the digits.
 #[inline]
-fn kinds(bytes: &[u8], at: usize) -> u8 {
-    let kind = |at: usize| bytes.get(at).map_or(0, |byte| KINDS[usize::from(*byte)]);
-    let before = kind(at - 13) & kind(at - 10) & kind(at - 7) & kind(at - 3);
-    let after = kind(at + 13) & kind(at + 10) & kind(at + 7) & kind(at + 3);
-    kind(at) & (before | after)
+fn signs(bytes: &[u8], at: usize) -> u64 {
+    let [signs] = block::masks(bytes, at, |bytes| {
+        let all = |byte: u8| i8x16::splat(byte.cast_signed());
+        [within(bytes, b',', b'9') | within(bytes | all(0x20), b'a', b'f') | bytes.simd_eq(all(b' '))]
+    });
+    signs
+}
+
+fn is_sign(byte: u8) -> bool {
+    is_morse(byte) || is_digits(byte)
 }
 
 /// The longest run around `at` of which every byte is one of these.
@@ -83,11 +84,11 @@ fn run(bytes: &[u8], at: usize, is_part: impl Fn(u8) -> bool) -> Range<usize> {
     at - before..at + after
 }
 
-const fn is_morse(byte: u8) -> bool {
+fn is_morse(byte: u8) -> bool {
     matches!(byte, b'.' | b'-' | b'/' | b' ')
 }
 
-const fn is_digits(byte: u8) -> bool {
+fn is_digits(byte: u8) -> bool {
     byte.is_ascii_hexdigit() || matches!(byte, b' ' | b',')
 }
 

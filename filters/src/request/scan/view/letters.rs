@@ -20,14 +20,23 @@ pub(crate) struct Likelihood {
 impl Likelihood {
     /// Reads `bytes`; what is no ASCII letter is a word's border.
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self::of_turned(bytes, |byte| byte)
+        Self::default().with(bytes, None)
     }
 
     /// The same if each byte were turned so.
-    #[inline]
     fn of_turned(bytes: &[u8], turn: impl Fn(u8) -> u8) -> Self {
-        let mut sum = Self::default();
-        let mut last = BORDER;
+        Self::default().with_turned(bytes, BORDER, turn)
+    }
+
+    /// The sum of these bytes as well, before which stands `last`.
+    pub(crate) fn with(self, bytes: &[u8], last: Option<&u8>) -> Self {
+        let last = last.map_or(BORDER, |last| LETTER_OF[usize::from(*last)]);
+        self.with_turned(bytes, last, |byte| byte)
+    }
+
+    #[inline]
+    fn with_turned(self, bytes: &[u8], mut last: u8, turn: impl Fn(u8) -> u8) -> Self {
+        let mut sum = self;
         // Four sums in one word; a lane holds the sum of 512 pairs.
         for chunk in bytes.chunks(512) {
             let mut lanes = 0_u64;
@@ -45,6 +54,11 @@ impl Likelihood {
             sum.reversed += of(2);
         }
         sum
+    }
+
+    /// Whether it reads better as it stands than after either change and than chance, by more than that for each pair.
+    pub(crate) fn is_plain_by(self, margin: i32) -> bool {
+        self.plain > self.rot13.max(self.reversed).max(0) + margin * self.pairs
     }
 
     /// Whether ROT13 makes words of what are none. Words of the six languages have 5 and more a pair, chance has

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use wide::i8x16;
 
-use super::super::block::{self, Block, leads, within};
+use super::super::block::{self, Block, ahead, leads};
 
 /// Blocks that are counted together.
 const TOGETHER: usize = 4;
@@ -50,15 +50,14 @@ impl Survey {
         self.morse.clear();
         let bytes = text.as_bytes();
         let is_ascii = text.is_ascii();
-        let mut block = Block::at(bytes, 0);
+        let (mut block, mut base64) = look(bytes, 0);
         let mut letters = if is_ascii { Letters::of(block) } else { Letters::with_wide(block, bytes, 0) };
-        let mut base64 = base64_digits(bytes, 0);
         let mut lone_before = 0;
         let mut carry = [0; 2];
         let mut counts = [0; 2];
         for (number, start) in (0..bytes.len()).step_by(block::SIZE).enumerate() {
             let at = start + block::SIZE;
-            let next = Block::at(bytes, at);
+            let (next, next_base64) = look(bytes, at);
             counts[0] += leet(block, next).count_ones();
             let next_letters = if is_ascii { Letters::of(next) } else { Letters::with_wide(next, bytes, at) };
             let lone = lone(letters, next_letters, carry);
@@ -70,7 +69,6 @@ impl Survey {
                 }
                 self.count(std::mem::take(&mut counts));
             }
-            let next_base64 = base64_digits(bytes, at);
             self.find_runs(bytes, block.digits, [base64, next_base64], start);
             self.find_morse(bytes, block, start);
             (block, letters, base64, lone_before) = (next, next_letters, next_base64, lone);
@@ -84,12 +82,7 @@ impl Survey {
     }
 
     fn find_runs(&mut self, bytes: &[u8], digits: u64, [base64, next]: [u64; 2], start: usize) {
-        // Where sixteen digits begin: two and two, four and four.
-        let mut runs = [base64, next];
-        for by in [1, 2, 4, 8] {
-            runs = [runs[0] & ahead(runs[0], runs[1], by), runs[1] & (runs[1] >> by)];
-        }
-        let mut left = runs[0];
+        let mut left = block::sixteen(base64, next);
         while left != 0 {
             let first = left.trailing_zeros();
             let count = (left >> first).trailing_ones();
@@ -141,12 +134,6 @@ fn add(runs: &mut Vec<Range<usize>>, run: Range<usize>) {
     } else if runs.len() < RUNS {
         runs.push(run);
     }
-}
-
-/// The bit of each byte, with those of the next block behind, so many bytes on.
-#[inline]
-fn ahead(block: u64, next: u64, by: u32) -> u64 {
-    block >> by | next << (u64::BITS - by)
 }
 
 /// Where a letter stands before one digit or two and a letter.
@@ -234,17 +221,17 @@ fn rows(lone: u64, next: u64) -> u32 {
 /// one to three.
 const FARTHEST: [u32; 5] = [2, 3, 4, 5, 6];
 
-/// Which bytes are of the alphabets of base64 and base64url.
+/// What the bytes of a block are, and which of them are of the alphabets of base64 and base64url.
 #[inline]
-fn base64_digits(bytes: &[u8], at: usize) -> u64 {
+fn look(bytes: &[u8], at: usize) -> (Block, u64) {
     let all = |byte: u8| i8x16::splat(byte.cast_signed());
-    let [digits] = block::masks(bytes, at, |bytes| {
-        let known = within(bytes | all(0x20), b'a', b'z') | within(bytes, b'0', b'9');
+    let [letters, digits, wide, signs] = block::masks(bytes, at, |bytes| {
         // With two bits set the signs ) + - / are one, of which the bracket is the first.
         let signs = (bytes | all(6)).simd_eq(all(b'/')) & bytes.simd_gt(all(b')'));
-        [known | signs | bytes.simd_eq(all(b'_'))]
+        let [letters, digits, wide] = Block::lanes(bytes);
+        [letters, digits, wide, signs | bytes.simd_eq(all(b'_'))]
     });
-    digits
+    (Block { letters, digits, wide }, letters | digits | signs)
 }
 
 /// Whether all bytes are hex digits and what stands between them.

@@ -75,11 +75,11 @@ impl Glyphs {
             }
         }
         short.sort_by_key(|(length, _)| *length);
-        let short = short.into_iter().map(|(length, entries)| Ok((length, Table::new(entries)?)));
+        let short = short.into_iter().map(|(length, entries)| Ok((length, Table::new(entries, [])?)));
         Ok(Self {
             begins: Filter::new(begins),
-            long: Table::new(long)?,
-            middle: Table::new(middle)?,
+            long: Table::new(long, [])?,
+            middle: Table::new(middle, [])?,
             short_begins: Filter::new(short_begins),
             short: short.collect::<Result<_, String>>()?,
             numbers: literals.iter().map(|(number, _)| *number).collect(),

@@ -110,13 +110,16 @@ impl<const WORDS: usize> Filter<WORDS> {
 }
 
 impl<const WORDS: usize> Table<WORDS> {
-    /// Of entries by their keys.
+    /// Of entries by their keys. Its filter has `others` as well, which have none.
     ///
     /// # Errors
     /// If there are more than it can hold.
-    pub(super) fn new(mut entries: Vec<(u64, Entry)>) -> Result<Self, String> {
+    pub(super) fn new(
+        mut entries: Vec<(u64, Entry)>,
+        others: impl IntoIterator<Item = u64>,
+    ) -> Result<Self, String> {
         let bits = entries.len().next_power_of_two().ilog2() + SPARSE;
-        let filter = Filter::new(entries.iter().map(|(key, _)| *key));
+        let filter = Filter::new(entries.iter().map(|(key, _)| *key).chain(others));
         let shift = u64::BITS - bits;
         let row = |key: u64| (product(key) >> shift) as usize;
         // The shorter first, so that what begins at one place is reported in the order of its ends.
