@@ -94,6 +94,7 @@ enum Condition {
     All {
         concepts: Vec<(String, Place)>,
         unless: Vec<(String, Place)>,
+        except: Vec<(String, Place)>,
         /// In these languages the order counts.
         ordered: Languages,
         gap: u32,

@@ -53,6 +53,8 @@ pub(crate) enum Trigger {
         concepts: Vec<u16>,
         /// Indices of the concepts that forbid it.
         unless: Vec<u16>,
+        /// Indices of the concepts whose atoms take away those that begin in them.
+        except: Vec<u16>,
         /// Languages in which the order of `concepts` counts.
         ordered: Languages,
         /// Characters between the ends of neighbours.
@@ -153,8 +155,12 @@ impl Packs {
             let mut named = vec![false; self.concepts.len()];
             for rule in rules {
                 match &rule.trigger {
-                    Trigger::Proximity { concepts, unless, .. } => {
-                        concepts.iter().chain(unless).for_each(|concept| named[usize::from(*concept)] = true);
+                    Trigger::Proximity { concepts, unless, except, .. } => {
+                        concepts
+                            .iter()
+                            .chain(unless)
+                            .chain(except)
+                            .for_each(|concept| named[usize::from(*concept)] = true);
                     }
                     Trigger::Pattern { near, .. } => {
                         near.iter().for_each(|(concept, _)| named[usize::from(*concept)] = true);
@@ -223,9 +229,14 @@ impl Linker {
                 let languages = rule.languages.map_or(Languages::ANY, |(languages, _)| languages);
                 (languages, Trigger::Pattern { text, near })
             }
-            Condition::All { concepts, unless, ordered, gap } => {
+            Condition::All { concepts, unless, except, ordered, gap } => {
+                if !except.is_empty() && rule.roles.has(Role::Output) {
+                    let message = "`except` goes with rules for prompts only: an answer comes in pieces, and what takes a word away may be yet to come";
+                    self.faults.push(origin.fault(message.into()));
+                }
                 let concepts = self.resolve(&file, &concepts);
                 let unless = self.resolve(&file, &unless);
+                let except = self.resolve(&file, &except);
                 let spoken = concepts
                     .iter()
                     .map(|concept| self.spoken[usize::from(*concept)])
@@ -244,7 +255,7 @@ impl Linker {
                         languages
                     }
                 };
-                (languages, Trigger::Proximity { concepts, unless, ordered, gap })
+                (languages, Trigger::Proximity { concepts, unless, except, ordered, gap })
             }
         };
         self.packs.rules.push(LinkedRule {

@@ -98,8 +98,8 @@ fn rule(mut map: Map<'_>, faults: &mut Faults<'_>) -> Option<Rule> {
         }
     }
     map.refuse_rest(
-        "id, category, severity, languages, views, roles, all, order, order_by_language, gap, unless, pattern, near, \
-         begin, reason, match, pass",
+        "id, category, severity, languages, views, roles, all, order, order_by_language, gap, unless, except, pattern, \
+         near, begin, reason, match, pass",
         faults,
     );
     let (id, category, severity) = (id?, category?, severity?);
@@ -111,7 +111,7 @@ fn condition(map: &mut Map<'_>, faults: &mut Faults<'_>) -> Option<Condition> {
     match (map.take("all"), map.take("pattern")) {
         (Some(all), None) => proximity(all, map, faults),
         (None, Some((at, node))) => {
-            for key in ["order", "order_by_language", "unless"] {
+            for key in ["order", "order_by_language", "unless", "except"] {
                 if let Some((at, _)) = map.take(key) {
                     faults.push(&at, "goes with `all` only; say it in the pattern");
                 }
@@ -173,7 +173,8 @@ fn proximity(all: (Place, Node<'_>), map: &mut Map<'_>, faults: &mut Faults<'_>)
     }
     let gap = gap(map.take("gap"), faults);
     let unless = map.take("unless").map_or_else(Vec::new, |(at, node)| names(&at, node, faults));
-    Some(Condition::All { concepts, unless, ordered, gap })
+    let except = map.take("except").map_or_else(Vec::new, |(at, node)| names(&at, node, faults));
+    Some(Condition::All { concepts, unless, except, ordered, gap })
 }
 
 fn gap(given: Option<(Place, Node<'_>)>, faults: &mut Faults<'_>) -> u32 {

@@ -87,6 +87,14 @@ fn each_fault_is_named_with_line_and_key() {
         &["11: rules[0].order: goes with `all` only; say it in the pattern"],
     );
     check(
+        "an exception in an answer",
+        "all: [greet, world]",
+        "all: [greet, world]\n    except: [greet]\n    roles: [output]",
+        &[
+            "7: rules[0]: `except` goes with rules for prompts only: an answer comes in pieces, and what takes a word away may be yet to come",
+        ],
+    );
+    check(
         "number for a word",
         "fr: [bonjour]",
         "fr: [12]",

@@ -4,7 +4,7 @@
 //! the order of their ends (in the rule's own order, where that counts), each ending at most `gap` characters
 //! after the one before it and beginning after that one's end. A concept that a rule names twice needs two
 //! atoms. An atom of an `unless` concept forbids every chain that it ends in, or ends at most `gap` characters
-//! before the first atom's end of. Characters are counted as bytes times the width of the language's script.
+//! before the first atom's end of. An atom that begins inside one of an `except` concept does not count. Characters are counted as bytes times the width of the language's script.
 //!
 //! For each combination of concepts only the chain that ends last is kept: a later one can be extended by
 //! whatever could extend an earlier one, except by an atom that overlaps its last. That exception is left as it
@@ -17,7 +17,7 @@
 
 use super::super::pack::{Languages, LinkedRule, MAX_CONCEPTS, Roles, Trigger, Views};
 use super::super::{Role, View};
-use super::workspace::{Event, FORBIDS, NONE, Workspace};
+use super::workspace::{EXCEPTS, Event, FORBIDS, NONE, Workspace};
 
 /// What is being scanned: rules for other views and roles stay silent.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +71,7 @@ struct Compiled {
     named: [u16; MAX_CONCEPTS],
     steps: u8,
     unless: Vec<u16>,
+    except: Vec<u16>,
     languages: Languages,
     ordered: Languages,
     gap: u32,
@@ -85,7 +86,9 @@ impl Proximity {
         let mut made = Self::default();
         let mut keyed = Vec::new();
         for (number, rule) in (0..).zip(rules) {
-            let Trigger::Proximity { concepts, unless, ordered, gap } = &rule.trigger else { continue };
+            let Trigger::Proximity { concepts, unless, except, ordered, gap } = &rule.trigger else {
+                continue;
+            };
             let Some(key) = concepts.iter().max_by_key(|concept| rarity[usize::from(**concept)]) else {
                 continue;
             };
@@ -99,6 +102,7 @@ impl Proximity {
                 named,
                 steps: concepts.len() as u8,
                 unless: unless.clone(),
+                except: except.clone(),
                 languages: rule.languages,
                 ordered: *ordered,
                 gap: *gap,
@@ -152,7 +156,8 @@ impl Proximity {
                         })
                         .is_some();
                 if may_fire {
-                    rule.concepts().iter().chain(&rule.unless).for_each(|concept| found.need(*concept));
+                    let all = rule.concepts().iter().chain(&rule.unless).chain(&rule.except);
+                    all.for_each(|concept| found.need(*concept));
                 }
             }
         }
@@ -199,10 +204,10 @@ impl Compiled {
         if there.is_empty() {
             return None;
         }
-        for concept in &self.unless {
+        for concept in self.unless.iter().chain(&self.except) {
             shared = shared.and(found.seen(*concept).map_or(Languages::ANY, |seen| seen.in_all));
         }
-        found.paint(self.concepts(), &self.unless, true);
+        found.paint(self.concepts(), &self.unless, &self.except, true);
         let mut best: Option<(u32, u32)> = None;
         while let Some(language) = there.each().next() {
             // Languages that every atom belongs to see the same text, if they also count alike.
@@ -223,7 +228,7 @@ impl Compiled {
                 (one, other) => one.or(other),
             };
         }
-        found.paint(self.concepts(), &self.unless, false);
+        found.paint(self.concepts(), &self.unless, &self.except, false);
         best
     }
 
@@ -257,12 +262,16 @@ impl Compiled {
     }
 }
 
+/// Bytes behind an atom up to which one that takes it away may end.
+const LONGEST_EXCEPT: u32 = 64;
+
 /// The chains that end last, for every combination of a rule's concepts.
 struct Chains {
     /// `(start, end)` by set of concepts; `end` is 0 where there is none.
     latest: [(u32, u32); 1 << MAX_CONCEPTS],
     whole: usize,
     is_ordered: bool,
+    has_except: bool,
     language: Languages,
     gap: u32,
     /// Where chains may begin.
@@ -277,6 +286,7 @@ impl Chains {
             latest: [(0, 0); 1 << MAX_CONCEPTS],
             whole: (1 << rule.steps) - 1,
             is_ordered: !rule.ordered.and(language).is_empty(),
+            has_except: !rule.except.is_empty(),
             language,
             gap,
             since,
@@ -284,7 +294,8 @@ impl Chains {
         }
     }
 
-    fn first(mut self, events: &[Event], until: u32, colours: &[u8]) -> Option<(u32, u32)> {
+    fn first(mut self, events: &[Event], until: u32, all_colours: &[u8]) -> Option<(u32, u32)> {
+        let language = self.language;
         let mut at = 0;
         while let Some(first) = events.get(at)
             && first.end <= until
@@ -292,15 +303,18 @@ impl Chains {
             let ties = events[at..].iter().take_while(|event| event.end == first.end).count();
             let group = &events[at..at + ties];
             at += ties;
-            let mine = |event: &&Event| !event.languages.and(self.language).is_empty();
-            if group.iter().filter(mine).any(|event| colours[usize::from(event.concept)] & FORBIDS != 0) {
+            let mine = |event: &&Event| !event.languages.and(language).is_empty();
+            if group.iter().filter(mine).any(|event| all_colours[usize::from(event.concept)] & FORBIDS != 0) {
                 self.latest[..=self.whole].fill((0, 0));
                 self.forbidden = Some(first.end);
                 continue;
             }
             for event in group {
-                let colours = colours[usize::from(event.concept)];
-                if colours != 0 && !event.languages.and(self.language).is_empty() {
+                let colours = all_colours[usize::from(event.concept)];
+                if colours & !EXCEPTS != 0
+                    && mine(&event)
+                    && !self.is_excepted(event, events, at, all_colours)
+                {
                     self.extend(event, usize::from(colours));
                 }
             }
@@ -310,6 +324,19 @@ impl Chains {
             }
         }
         None
+    }
+
+    /// Whether an atom begins inside one that takes it away. `at` is the place behind those that end where it does.
+    fn is_excepted(&self, atom: &Event, events: &[Event], at: usize, colours: &[u8]) -> bool {
+        let excepts = |event: &Event| {
+            colours[usize::from(event.concept)] == EXCEPTS
+                && event.start <= atom.start
+                && !event.languages.and(self.language).is_empty()
+        };
+        let (before, behind) = events.split_at(at);
+        self.has_except
+            && (before.iter().rev().take_while(|event| event.end > atom.start).any(excepts)
+                || behind.iter().take_while(|event| event.end <= atom.end + LONGEST_EXCEPT).any(excepts))
     }
 
     fn extend(&mut self, event: &Event, colours: usize) {

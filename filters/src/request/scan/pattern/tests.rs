@@ -178,6 +178,23 @@ fn a_rule_fires_on_a_chain() {
     check(unless, "red not green red", None);
     check(unless, "red not ......... green red", Some("green red"));
     check("all: [r], unless: [n], gap: 10", "not red. Then more, and red", Some("red"));
+    // What begins inside one that takes it away is no atom; what stands beside it is.
+    let except = "all: [r, g], except: [n], gap: 10";
+    let concepts = COLOURS.replace("en: [not]", "en: [\"so red\", reddish, \"as green\"]");
+    let check_except = |text: &str, expected: Option<&str>| {
+        let found =
+            fires(&packs(&concepts.replace("[red]", "[\"red*\", \"red or\"]"), &rule("r", except)), text);
+        assert_eq!(found.first().map(|(_, words)| &**words), expected, "{text:?}");
+    };
+    check_except("red green", Some("red green"));
+    check_except("so red green", None);
+    check_except("reddish green", None);
+    check_except("so red or green", None);
+    check_except("so red, red, green", Some("red, green"));
+    check_except("as green red green", Some("red green"));
+    check_except("red as green", None);
+    // Only what is of the language that is looked at.
+    check_except("nicht red green", Some("red green"));
     // Characters, not bytes: three bytes a character in Chinese.
     let chinese = packs("  a: {zh: [红色]}\n  b: {zh: [绿色]}", &rule("z", "all: [a, b], gap: 10"));
     assert_eq!(fires(&chinese, "红色一二三四五六七八绿色").len(), 1);

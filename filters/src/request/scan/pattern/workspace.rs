@@ -13,8 +13,9 @@ const MAX_POSSIBLE: usize = 1 << 16;
 /// near where a letter is one byte.
 pub const EDGE: u32 = 240;
 
-/// The bit of an `unless` concept in [`Workspace::colours`]; those below it are the concepts of the rule.
+/// The bits of an `unless` and of an `except` concept in [`Workspace::colours`]; those below are the concepts of the rule.
 pub(super) const FORBIDS: u8 = 1 << 7;
+pub(super) const EXCEPTS: u8 = 1 << 6;
 
 /// An atom that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,13 +259,15 @@ impl Workspace {
     }
 
     /// Marks the concepts of a rule, or unmarks them.
-    pub(super) fn paint(&mut self, concepts: &[u16], unless: &[u16], on: bool) {
+    pub(super) fn paint(&mut self, concepts: &[u16], unless: &[u16], except: &[u16], on: bool) {
         for (bit, concept) in concepts.iter().enumerate() {
             let colour = &mut self.colours[usize::from(*concept)];
             *colour = if on { *colour | 1 << bit } else { 0 };
         }
-        for concept in unless {
-            self.colours[usize::from(*concept)] = if on { FORBIDS } else { 0 };
+        for (of_kind, bit) in [(unless, FORBIDS), (except, EXCEPTS)] {
+            for concept in of_kind {
+                self.colours[usize::from(*concept)] = if on { bit } else { 0 };
+            }
         }
     }
 }

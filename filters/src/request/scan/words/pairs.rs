@@ -4,7 +4,7 @@ use super::super::pattern::Pair;
 use super::table::{Filter, Rows, Strings, first, load, product};
 use super::{Word, key};
 
-/// Size of the filter, in words of eight bytes: of thirty thousand pairs one in seventy words is looked up in vain.
+/// Size of the filter, in words of eight bytes: with forty thousand pairs one in seventy words of English is looked up in vain.
 const FILTER: usize = 1 << 13;
 
 /// Phrases by the two neighbouring words by which they are found.

@@ -211,3 +211,20 @@ pub(super) fn load(text: &[u8], at: usize) -> u64 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_found_by_their_row_and_too_many_in_few_rows_are_refused() {
+        let rows = Rows::new([0, 0, 63, 64, 64, 130].into_iter(), 256).expect("there are few");
+        for (row, entries) in [(0, 0..2), (1, 2..2), (63, 2..3), (64, 3..5), (130, 5..6), (255, 6..6)] {
+            assert_eq!(rows.of(row), entries, "row {row}");
+        }
+        let many = |count: usize| Rows::new(std::iter::repeat_n(3, count), 64).map(|rows| rows.of(3));
+        assert_eq!(many(usize::from(u16::MAX)), Ok(0..usize::from(u16::MAX)));
+        let fault = many(usize::from(u16::MAX) + 1).expect_err("they are one too many");
+        assert!(fault.contains("begin with the same letters"), "{fault}");
+    }
+}
