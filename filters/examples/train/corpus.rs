@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 
-use tollgate_filters::request::scan::learned::Evidence;
 use tollgate_filters::request::scan::learned::features::{NONE, PER_TOKEN, walk};
+use tollgate_filters::request::scan::learned::{Evidence, screen};
 use tollgate_filters::request::scan::scanner::{Scanner, Scratch};
 use tollgate_filters::request::scan::view::normalise;
 use tollgate_filters::request::scan::{Finding, Role};
@@ -78,6 +78,8 @@ pub(crate) struct Text {
     pub(crate) evidence: Evidence,
     /// Written for the training, not found anywhere.
     pub(crate) is_own: bool,
+    /// Whether the screen may keep it from being read: it has no letters of other scripts.
+    pub(crate) is_plain: bool,
 }
 
 /// Texts with their features.
@@ -89,10 +91,19 @@ pub(crate) struct Corpus {
     pub(crate) texts: Vec<Text>,
     /// By the number of a source.
     pub(crate) sources: Vec<String>,
+    /// What the model weighs.
+    pub(crate) read: Features,
+    /// What the screen weighs: of each word its slot, of texts that are plain.
+    pub(crate) screened: Features,
+}
+
+/// Texts as rows of features.
+#[derive(Debug, Default)]
+pub(crate) struct Features {
     /// For each text its tokens; for each token the numbers of its features, 0 where there is none.
     pub(crate) tokens: Vec<Vec<[u32; PER_TOKEN]>>,
-    /// By the number of a feature: its hash. Number 0 is no feature.
-    pub(crate) features: Vec<u32>,
+    /// By the number of a feature: its hash, or its slot. Number 0 is no feature.
+    pub(crate) hashes: Vec<u32>,
     /// By the number of a feature: in which sources of attacks it occurs, a bit each.
     pub(crate) in_attacks: Vec<Sources>,
     /// By the number of a feature: in which sources of harmless texts it occurs.
@@ -180,7 +191,18 @@ impl Corpus {
         let evidence = Evidence::of(&findings);
         let text = normalise(text).into_owned();
         let (category, language) = (category.to_owned(), language.to_owned());
-        self.texts.push(Text { text, source, group, category, language, findings, evidence, is_own });
+        let is_plain = screen::slots(&text).is_some();
+        self.texts.push(Text {
+            text,
+            source,
+            group,
+            category,
+            language,
+            findings,
+            evidence,
+            is_own,
+            is_plain,
+        });
     }
 
     /// Gives every feature that occurs often enough a number. One text, or one source, teaches its names and its
@@ -228,25 +250,52 @@ impl Corpus {
         };
         let mut kept: Vec<(u32, Seen)> = seen.into_iter().filter(|(_, seen)| enough(seen)).collect();
         kept.sort_by_key(|&(feature, _)| feature);
-        self.features = std::iter::once(0).chain(kept.iter().map(|&(feature, _)| feature)).collect();
-        self.in_attacks =
-            std::iter::once(Sources::default()).chain(kept.iter().map(|(_, seen)| seen.attacks)).collect();
-        self.in_harmless =
-            std::iter::once(Sources::default()).chain(kept.iter().map(|(_, seen)| seen.harmless)).collect();
+        let with_none = |of: fn(&Seen) -> Sources| {
+            std::iter::once(Sources::default()).chain(kept.iter().map(|(_, seen)| of(seen))).collect()
+        };
         let numbers: HashMap<u32, u32> = kept.iter().map(|&(feature, _)| feature).zip(1..).collect();
-        self.tokens = self
-            .texts
-            .iter()
-            .map(|text| {
-                let mut tokens = Vec::new();
-                walk(&text.text, |token| {
-                    if tokens.len() < MOST_TOKENS {
-                        tokens
-                            .push(token.features.map(|feature| numbers.get(&feature).copied().unwrap_or(0)));
+        let number = |feature: u32| numbers.get(&feature).copied().unwrap_or(0);
+        let tokens = |text: &Text| {
+            let mut tokens = Vec::new();
+            walk(&text.text, |token| {
+                if tokens.len() < MOST_TOKENS {
+                    tokens.push(token.features.map(number));
+                }
+            });
+            tokens
+        };
+        self.read = Features {
+            tokens: self.texts.iter().map(tokens).collect(),
+            hashes: std::iter::once(0).chain(kept.iter().map(|&(feature, _)| feature)).collect(),
+            in_attacks: with_none(|seen| seen.attacks),
+            in_harmless: with_none(|seen| seen.harmless),
+        };
+        self.screened = self.screened();
+    }
+
+    /// What the screen weighs: every slot is a feature.
+    fn screened(&self) -> Features {
+        let none = vec![Sources::default(); screen::SLOTS + 1];
+        let (mut in_attacks, mut in_harmless) = (none.clone(), none);
+        let tokens = |text: &Text| -> Vec<_> {
+            let slots = screen::slots(&text.text).unwrap_or_default().into_iter().take(MOST_TOKENS);
+            let features: Vec<[u32; PER_TOKEN]> = slots.map(|slot| [slot as u32 + 1, 0, 0, 0]).collect();
+            for [feature, ..] in &features {
+                let feature = *feature as usize;
+                match text.group {
+                    Group::Attack => {
+                        in_attacks[feature].add(text.source);
+                        if text.is_own {
+                            in_attacks[feature].add(OWN);
+                        }
                     }
-                });
-                tokens
-            })
-            .collect();
+                    Group::Apart | Group::Twin => {}
+                    _ => in_harmless[feature].add(text.source),
+                }
+            }
+            features
+        };
+        let tokens = self.texts.iter().map(tokens).collect();
+        Features { tokens, hashes: (0..=screen::SLOTS as u32).collect(), in_attacks, in_harmless }
     }
 }

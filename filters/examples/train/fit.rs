@@ -8,9 +8,9 @@ use std::collections::HashMap;
 
 use tollgate_filters::request::scan::learned::features::PER_TOKEN;
 use tollgate_filters::request::scan::learned::table::Table;
-use tollgate_filters::request::scan::learned::{DECAYS, EVIDENCE, SCALES, UNIT, logistic};
+use tollgate_filters::request::scan::learned::{DECAYS, EVIDENCE, SCALES, UNIT, logistic, screen};
 
-use super::corpus::{Corpus, Group, OWN, Text};
+use super::corpus::{Corpus, Features, Group, OWN, Text};
 use super::sources::Sources;
 
 /// What the fit is told.
@@ -132,9 +132,10 @@ impl Adagrad {
     }
 }
 
-/// Learns from the texts of `corpus` that `is_used` agrees to, weights for the features that `is_open` agrees to.
+/// Learns from the texts of `corpus` that `is_used` agrees to, weights for those of its features `of` that `is_open` agrees to.
 pub(crate) fn fit(
     corpus: &Corpus,
+    of: &Features,
     plan: &Plan,
     is_used: impl Fn(usize) -> bool,
     is_open: impl Fn(usize) -> bool,
@@ -152,14 +153,14 @@ pub(crate) fn fit(
     let mut learner = Learner {
         plan,
         fit: Fit {
-            weights: vec![0.0; corpus.features.len()],
+            weights: vec![0.0; of.hashes.len()],
             gain: [1.0, 0.7, 0.35],
             bias: [-2.0; SCALES],
             evidence: [0.0; EVIDENCE],
         },
-        may_rise: may(&corpus.in_attacks, plan.least_sources),
-        may_fall: may(&corpus.in_harmless, 2),
-        steps: Adagrad { squares: vec![1e-8; corpus.features.len()] },
+        may_rise: may(&of.in_attacks, plan.least_sources),
+        may_fall: may(&of.in_harmless, 2),
+        steps: Adagrad { squares: vec![1e-8; of.hashes.len()] },
         shape_steps: Adagrad { squares: vec![1.0; 2 * SCALES + EVIDENCE] },
         random: Random(plan.seed),
     };
@@ -171,9 +172,9 @@ pub(crate) fn fit(
         learner.random.shuffle(&mut order);
         for &n in &order {
             // Before anything is learned the largest sum is anywhere: texts short enough to be all attack begin.
-            let is_hiding = corpus.tokens[n].len() > 80 && corpus.texts[n].group == Group::Attack;
+            let is_hiding = of.tokens[n].len() > 80 && corpus.texts[n].group == Group::Attack;
             if pass > 0 || !is_hiding {
-                learner.visit(&corpus.texts[n], &corpus.tokens[n], importance[n], pass == 0);
+                learner.visit(&corpus.texts[n], &of.tokens[n], importance[n], pass == 0);
             }
         }
     }
@@ -209,14 +210,28 @@ impl Mean {
 /// The same for a table that has no room for all features: learned with all of them to see which are worth a place, and once
 /// more with those alone, which then make up for what the others said.
 pub(crate) fn fit_to_table(corpus: &Corpus, plan: &Plan, is_used: impl Fn(usize) -> bool + Copy) -> Fit {
-    let wide = fit(corpus, plan, is_used, |_| true);
-    let (table, ..) = wide.table(corpus);
-    let mut fit = fit(corpus, plan, is_used, |n| table.weight(corpus.features[n]) != 0);
+    let of = &corpus.read;
+    let wide = fit(corpus, of, plan, is_used, |_| true);
+    let (table, ..) = wide.table(of);
+    let mut fit = fit(corpus, of, plan, is_used, |n| table.weight(of.hashes[n]) != 0);
     // As the table says them, rounded and with what is taken for something else.
-    let (table, ..) = fit.table(corpus);
-    let features = fit.weights.iter_mut().zip(&corpus.features).skip(1);
+    let (table, ..) = fit.table(of);
+    let features = fit.weights.iter_mut().zip(&of.hashes).skip(1);
     features.for_each(|(weight, feature)| *weight = table.weight(*feature) as f32 * UNIT);
     fit
+}
+
+/// The same for the screen, from the texts that it may keep from being read.
+pub(crate) fn fit_screen(corpus: &Corpus, plan: &Plan, is_used: impl Fn(usize) -> bool) -> Fit {
+    let is_used = |n: usize| corpus.texts[n].is_plain && is_used(n);
+    let mut fit = fit(corpus, &corpus.screened, plan, is_used, |_| true);
+    fit.weights.iter_mut().for_each(|weight| *weight = f32::from(rounded(*weight)) * screen::UNIT);
+    fit
+}
+
+/// A weight as a screen keeps it.
+pub(crate) fn rounded(weight: f32) -> i8 {
+    (weight / screen::UNIT).round().clamp(f32::from(i8::MIN), f32::from(i8::MAX)) as i8
 }
 
 /// A fit in the making.
@@ -295,12 +310,12 @@ impl Fit {
 
     /// The table of these weights, how many it holds and how many found no room. First come those that many sources have:
     /// a weight counts as often as it is met, and what many have others will have too.
-    pub(crate) fn table(&self, corpus: &Corpus) -> (Table, usize, usize) {
-        let mut weights: Vec<(f32, u32, f32)> = (0..corpus.features.len())
+    pub(crate) fn table(&self, of: &Features) -> (Table, usize, usize) {
+        let mut weights: Vec<(f32, u32, f32)> = (0..of.hashes.len())
             .map(|n| {
                 let weight = self.weights[n] / UNIT;
-                let sources = corpus.in_attacks[n].count() + corpus.in_harmless[n].count();
-                (weight.abs() * sources as f32, corpus.features[n], weight)
+                let sources = of.in_attacks[n].count() + of.in_harmless[n].count();
+                (weight.abs() * sources as f32, of.hashes[n], weight)
             })
             .filter(|&(_, _, weight)| weight.abs() >= 1.0)
             .collect();
@@ -339,10 +354,10 @@ impl Fit {
         sum * self.gain[scale] + self.bias[scale]
     }
 
-    /// The score of one text of the corpus, in log-odds.
-    pub(crate) fn score(&self, corpus: &Corpus, n: usize) -> f32 {
+    /// The score of one text of the corpus with those of its features, in log-odds.
+    pub(crate) fn score(&self, corpus: &Corpus, of: &Features, n: usize) -> f32 {
         let evidence: f32 = corpus.texts[n].evidence.kinds().map(|kind| self.evidence[kind]).sum();
-        self.peak(&corpus.tokens[n]).0 + evidence
+        self.peak(&of.tokens[n]).0 + evidence
     }
 }
 

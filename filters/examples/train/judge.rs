@@ -9,6 +9,7 @@ use tollgate_filters::request::scan::policy::{Action, Policy};
 use tollgate_filters::units::Day;
 
 use super::corpus::{Corpus, Group};
+use super::validate::Scores;
 
 /// From log-odds to probabilities, and where verdicts begin.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,8 @@ pub(crate) struct Calibration {
     pub(crate) curve: Curve,
     /// In probabilities.
     pub(crate) thresholds: Thresholds,
+    /// From which score of the screen on a text is read.
+    pub(crate) least: f32,
 }
 
 /// How many texts of a group may be at or above a threshold, in sources never seen and in sources seen: ordinary
@@ -33,28 +36,67 @@ const BUDGETS: [(&str, [f64; 4], [f64; 4]); 3] = [
 /// decide: of long texts about attacks, which quote them. So more of the budgets is left for what is short, as most attacks are.
 const LENGTH: f32 = 1.3;
 
+/// How many of all attacks may lose what this layer alone would have said of them, because the screen keeps them from being read: a mark, and
+/// a refusal.
+const LOST: [f64; 2] = [0.004, 0.001];
+
+/// How many of our own attacks that it would refuse may be lost: those of others say little about words that few have.
+const OWN_LOST: f64 = 0.02;
+
 const GROUPS: [Group; 4] = [Group::Ordinary, Group::Hard, Group::System, Group::Twin];
 
 impl Calibration {
     /// That of scores of texts whose sources, and of texts whose half, were held out.
-    pub(crate) fn of(corpus: &Corpus, sources: &[f32], halves: &[f32]) -> Self {
-        let mut curve = likeliest(corpus, sources);
+    pub(crate) fn of(corpus: &Corpus, sources: &Scores, halves: &Scores) -> Self {
+        let mut curve = likeliest(corpus, &sources.model);
         curve.length *= LENGTH;
         let log_odds = |scores: &[f32]| -> Vec<f32> {
-            let of = |(n, score): (usize, &f32)| curve.log_odds(*score, corpus.tokens[n].len());
+            let of = |(n, score): (usize, &f32)| curve.log_odds(*score, corpus.read.tokens[n].len());
             scores.iter().enumerate().map(of).collect()
         };
-        let (sources, halves) = (log_odds(sources), log_odds(halves));
+        let (of_sources, halves) = (log_odds(&sources.model), log_odds(&halves.model));
         let [flag, block, strict] = BUDGETS.map(|(_, unseen, seen)| {
-            let at = threshold(corpus, &sources, unseen).max(threshold(corpus, &halves, seen));
+            let at = threshold(corpus, &of_sources, unseen).max(threshold(corpus, &halves, seen));
             logistic(at)
         });
-        Self { curve, thresholds: Thresholds { flag, block, strict } }
+        Self { curve, thresholds: Thresholds { flag, block, strict }, least: f32::NEG_INFINITY }
+    }
+
+    /// The same with a bound for the screen. `sources` are scores of texts whose sources were held out, `seen` those of texts that were learned from.
+    pub(crate) fn with_screen(self, corpus: &Corpus, sources: &Scores, seen: &Scores) -> Self {
+        let Thresholds { flag, block, .. } = self.thresholds;
+        // From lowest to highest what the screen says of attacks that only this layer finds.
+        let needed = |scores: &Scores, is_own: bool, threshold: f32| {
+            let is_needed = |n: &usize| {
+                corpus.texts[*n].is_own == is_own
+                    && is_attack(corpus, *n)
+                    && screen_decides(corpus, *n)
+                    && self.probability(corpus, *n, scores.model[*n]) >= threshold
+            };
+            let mut needed: Vec<f32> =
+                (0..corpus.texts.len()).filter(is_needed).map(|n| scores.screen[n]).collect();
+            needed.sort_by(f32::total_cmp);
+            needed
+        };
+        let attacks =
+            (0..corpus.texts.len()).filter(|n| is_attack(corpus, *n) && !corpus.texts[*n].is_own).count();
+        let [marks, refusals] = [(flag, LOST[0]), (block, LOST[1])]
+            .map(|(threshold, lost)| (needed(sources, false, threshold), lost * attacks as f64));
+        let own = needed(seen, true, block);
+        let of_own = OWN_LOST * own.len() as f64;
+        let bounds =
+            [marks, refusals, (own, of_own)].map(|(needed, lost)| needed.get(lost as usize).copied());
+        Self { least: bounds.into_iter().flatten().fold(f32::INFINITY, f32::min), ..self }
+    }
+
+    /// Whether a text is read, of which the screen says so much.
+    pub(crate) fn reads(&self, corpus: &Corpus, n: usize, screen: f32) -> bool {
+        !screen_decides(corpus, n) || screen >= self.least
     }
 
     /// Of what the fit says of text number `n`.
     pub(crate) fn probability(&self, corpus: &Corpus, n: usize, score: f32) -> f32 {
-        self.curve.probability(score, corpus.tokens[n].len())
+        self.curve.probability(score, corpus.read.tokens[n].len())
     }
 }
 
@@ -71,7 +113,7 @@ fn likeliest(corpus: &Corpus, scores: &[f32]) -> Curve {
         let mut total = 0.0;
         for &n in &used {
             let weight = 1.0 / sizes[corpus.texts[n].source].sqrt();
-            let tokens = corpus.tokens[n].len();
+            let tokens = corpus.read.tokens[n].len();
             let error =
                 curve.probability(scores[n], tokens) - f32::from(corpus.texts[n].group == Group::Attack);
             for (by, input) in by.iter_mut().zip([scores[n], Curve::log_length(tokens), 1.0]) {
@@ -85,6 +127,12 @@ fn likeliest(corpus: &Corpus, scores: &[f32]) -> Curve {
         curve.offset -= offset;
     }
     curve
+}
+
+/// Whether the screen may keep a text from being read.
+fn screen_decides(corpus: &Corpus, n: usize) -> bool {
+    let text = &corpus.texts[n];
+    text.is_plain && text.evidence.is_empty()
 }
 
 fn counted<'c>(corpus: &'c Corpus, scores: &'c [f32]) -> impl Iterator<Item = usize> + 'c {
@@ -117,11 +165,19 @@ struct Outcome {
     rules: bool,
     both: bool,
     marked: bool,
+    read: bool,
 }
 
-fn outcome(corpus: &Corpus, score: f32, calibration: &Calibration, n: usize, policy: &Policy) -> Outcome {
+fn outcome(
+    corpus: &Corpus,
+    scores: &Scores,
+    calibration: &Calibration,
+    n: usize,
+    policy: &Policy,
+) -> Outcome {
     let text = &corpus.texts[n];
-    let probability = calibration.probability(corpus, n, score);
+    let read = calibration.reads(corpus, n, scores.screen[n]);
+    let probability = if read { calibration.probability(corpus, n, scores.model[n]) } else { 0.0 };
     let learned = calibration.thresholds.on_scale(probability);
     let judge = |learned| policy.judge(Role::User, &text.findings, learned, Day(0)).action;
     Outcome {
@@ -129,6 +185,7 @@ fn outcome(corpus: &Corpus, score: f32, calibration: &Calibration, n: usize, pol
         rules: judge(0.0) == Action::Block,
         both: judge(learned) == Action::Block,
         marked: judge(learned) >= Action::Flag,
+        read,
     }
 }
 
@@ -152,19 +209,20 @@ fn source(corpus: &Corpus, n: usize) -> String {
     corpus.sources[corpus.texts[n].source].clone()
 }
 
-/// Tables of what is refused and what marked, by group, class, language and source.
-pub(crate) fn report(corpus: &Corpus, scores: &[f32], calibration: &Calibration) -> String {
+/// Tables of what is refused, what marked and what read, by group, class, language and source.
+pub(crate) fn report(corpus: &Corpus, scores: &Scores, calibration: &Calibration) -> String {
     let policy = Policy::default();
     let strict = Policy { block_at: 0.9, ..Policy::default() };
     let mut out = String::new();
     for (title, key) in TABLES {
-        let mut rows: BTreeMap<String, [usize; 6]> = BTreeMap::new();
-        for n in (0..scores.len()).filter(|&n| !corpus.texts[n].is_own && !scores[n].is_nan()) {
+        let mut rows: BTreeMap<String, [usize; 7]> = BTreeMap::new();
+        for n in (0..scores.model.len()).filter(|&n| !corpus.texts[n].is_own && !scores.model[n].is_nan()) {
             let Some(key) = key(corpus, n) else { continue };
-            let Outcome { alone, rules, both, marked } = outcome(corpus, scores[n], calibration, n, &policy);
-            let strict = outcome(corpus, scores[n], calibration, n, &strict).both;
+            let Outcome { alone, rules, both, marked, read } =
+                outcome(corpus, scores, calibration, n, &policy);
+            let strict = outcome(corpus, scores, calibration, n, &strict).both;
             let row = rows.entry(key).or_default();
-            for (count, is_so) in row.iter_mut().zip([true, alone, rules, both, strict, marked]) {
+            for (count, is_so) in row.iter_mut().zip([true, alone, rules, both, strict, marked, read]) {
                 *count += usize::from(is_so);
             }
         }
@@ -172,19 +230,21 @@ pub(crate) fn report(corpus: &Corpus, scores: &[f32], calibration: &Calibration)
             rows.retain(|_, row| row[1] > 0 || row[3] > row[2]);
         }
         out += &format!(
-            "\n| {title} | texts | this layer alone | rules alone | both | 95 % interval | strict | marked |\n\
-             |---|---|---|---|---|---|---|---|\n"
+            "\n| {title} | texts | this layer alone | rules alone | both | 95 % interval | strict | marked | read |\n\
+             |---|---|---|---|---|---|---|---|---|\n"
         );
         out.extend(rows.iter().map(|(key, row)| line(key, row)));
     }
     out
 }
 
-fn line(key: &str, &[all, alone, rules, both, strict, marked]: &[usize; 6]) -> String {
+fn line(key: &str, &[all, alone, rules, both, strict, marked, read]: &[usize; 7]) -> String {
     let part = |found: usize| format!("{:.2} %", 100.0 * found as f64 / all as f64);
     let (low, high) = wilson(both, all);
-    let [alone, rules, both, strict, marked] = [alone, rules, both, strict, marked].map(part);
-    format!("| {key} | {all} | {alone} | {rules} | {both} | {low:.1} – {high:.1} | {strict} | {marked} |\n")
+    let [alone, rules, both, strict, marked, read] = [alone, rules, both, strict, marked, read].map(part);
+    format!(
+        "| {key} | {all} | {alone} | {rules} | {both} | {low:.1} – {high:.1} | {strict} | {marked} | {read} |\n"
+    )
 }
 
 /// The 95 % interval of a share, in per cent

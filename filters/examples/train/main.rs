@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use corpus::{Corpus, Group};
 use fit::{Fit, Plan};
 use judge::Calibration;
+use tollgate_filters::request::scan::learned::screen::{Bound, Screen};
 use tollgate_filters::request::scan::learned::{Evidence, Model, Shape};
 use tollgate_filters::request::scan::pack::{Pack, Packs};
 use tollgate_filters::request::scan::pattern::{Engine, Patterns};
@@ -71,22 +72,24 @@ fn run(arguments: &[String]) -> Result<(), String> {
         return Err(format!("expected at most {} sources, found {}", corpus::OWN, corpus.sources.len()));
     }
     corpus.index(plan.least_texts);
-    eprintln!("{} texts, {} features", corpus.texts.len(), corpus.features.len());
+    eprintln!("{} texts, {} features", corpus.texts.len(), corpus.read.hashes.len());
 
     let sources = validate::held_out(&corpus, &plan, Holding::Source);
     let halves = validate::held_out(&corpus, &plan, Holding::Half);
-    let calibration = Calibration::of(&corpus, &sources, &halves);
+    let fit = fit::fit_to_table(&corpus, &plan, |_| true);
+    let screen_fit = fit::fit_screen(&corpus, &plan, |_| true);
+    let seen = validate::in_view(&corpus, &fit, &screen_fit);
+    let calibration = Calibration::of(&corpus, &sources, &halves).with_screen(&corpus, &sources, &seen);
     println!("{calibration:?}");
     for (name, scores) in [("sources held out", &sources), ("halves held out", &halves)] {
         print!("\n## {name}\n{}", judge::report(&corpus, scores, &calibration));
     }
     if let Some(out) = out {
-        let fit = fit::fit_to_table(&corpus, &plan, |_| true);
-        let (model, kept, left_out) = model(&corpus, &fit, &calibration);
+        let (model, kept, left_out) = model(&corpus, &fit, screen(&screen_fit, &calibration), &calibration);
         let bytes = model.bytes();
         std::fs::write(out, &bytes).map_err(|error| format!("{out}: {error}"))?;
         println!("\n{out}: {kept} weights, {left_out} left out, {} bytes", bytes.len());
-        check(&corpus, &fit, &model, &calibration)?;
+        check(&corpus, [&fit, &screen_fit], &model, &calibration)?;
     }
     Ok(())
 }
@@ -120,18 +123,32 @@ fn packs_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 /// The model of a fit, how many weights it has and how many found no room.
-fn model(corpus: &Corpus, fit: &Fit, calibration: &Calibration) -> (Model, usize, usize) {
-    let (table, kept, left_out) = fit.table(corpus);
-    let Calibration { curve, thresholds } = *calibration;
+fn model(corpus: &Corpus, fit: &Fit, screen: Screen, calibration: &Calibration) -> (Model, usize, usize) {
+    let (table, kept, left_out) = fit.table(&corpus.read);
+    let Calibration { curve, thresholds, .. } = *calibration;
     let Fit { gain, bias, evidence, .. } = *fit;
-    (Model::new(table, Shape { gain, bias, curve, thresholds, evidence }), kept, left_out)
+    (Model::new(table, Shape { gain, bias, curve, thresholds, evidence }, screen), kept, left_out)
 }
 
-/// What the model says must be what the fit said, but for rounding and the weights without room.
-fn check(corpus: &Corpus, fit: &Fit, model: &Model, calibration: &Calibration) -> Result<(), String> {
+/// The screen of a fit.
+fn screen(fit: &Fit, calibration: &Calibration) -> Screen {
+    let Fit { ref weights, gain, bias, .. } = *fit;
+    let weights: Vec<i8> = weights[1..].iter().map(|weight| fit::rounded(*weight)).collect();
+    Screen::new(&weights, Bound { gain, bias, least: calibration.least })
+}
+
+/// What the model says must be what the fits of it and of its screen said, but for rounding and the weights without room.
+fn check(
+    corpus: &Corpus,
+    [fit, screen]: [&Fit; 2],
+    model: &Model,
+    calibration: &Calibration,
+) -> Result<(), String> {
     let mut apart = 0;
     for (n, text) in corpus.texts.iter().enumerate() {
-        let expected = calibration.probability(corpus, n, fit.score(corpus, n));
+        let is_read = calibration.reads(corpus, n, screen.score(corpus, &corpus.screened, n));
+        let score = || calibration.probability(corpus, n, fit.score(corpus, &corpus.read, n));
+        let expected = if is_read { score() } else { 0.0 };
         let found = model.score(&text.text, text.evidence).score;
         apart += usize::from((expected - found).abs() > 0.1);
     }

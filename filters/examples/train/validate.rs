@@ -2,8 +2,8 @@
 //! the others: that is another collection of the same world. Random halves beside it: that is more of the same
 //! collections. The difference is what the sources' own habits are worth.
 
-use super::corpus::{Corpus, Group};
-use super::fit::{Plan, Random, fit_to_table};
+use super::corpus::{Corpus, Features, Group};
+use super::fit::{Fit, Plan, Random, fit_screen, fit_to_table};
 
 /// What is held out together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +17,39 @@ pub(crate) enum Holding {
 /// Folds when sources are held out: as many as there are sources of attacks.
 const FOLDS: usize = 19;
 
-/// Scores of every text by a model that has not seen it. Our own texts are never judged, so never held out.
-pub(crate) fn held_out(corpus: &Corpus, plan: &Plan, holding: Holding) -> Vec<f32> {
+/// Scores of every text by what has not seen it. Our own texts are never judged, so never held out.
+#[derive(Debug)]
+pub(crate) struct Scores {
+    /// By a model.
+    pub(crate) model: Vec<f32>,
+    /// By a screen; of texts that are always read it says nothing.
+    pub(crate) screen: Vec<f32>,
+}
+
+/// The scores where so much is held out.
+pub(crate) fn held_out(corpus: &Corpus, plan: &Plan, holding: Holding) -> Scores {
+    let model = |is_used: &dyn Fn(usize) -> bool| fit_to_table(corpus, plan, is_used);
+    let screen = |is_used: &dyn Fn(usize) -> bool| fit_screen(corpus, plan, is_used);
+    Scores {
+        model: scores(corpus, plan, holding, &corpus.read, model),
+        screen: scores(corpus, plan, holding, &corpus.screened, screen),
+    }
+}
+
+/// The scores of what has seen every text.
+pub(crate) fn in_view(corpus: &Corpus, model: &Fit, screen: &Fit) -> Scores {
+    let scores = |fit: &Fit, of| (0..corpus.texts.len()).map(|n| fit.score(corpus, of, n)).collect();
+    Scores { model: scores(model, &corpus.read), screen: scores(screen, &corpus.screened) }
+}
+
+/// The scores of what `learn` makes of the texts that are not held out.
+fn scores(
+    corpus: &Corpus,
+    plan: &Plan,
+    holding: Holding,
+    of: &Features,
+    learn: impl Fn(&dyn Fn(usize) -> bool) -> Fit + Sync,
+) -> Vec<f32> {
     let mut random = Random(plan.seed ^ 0x5EED);
     let (mut attacks, mut harmless) = (0, 0);
     let of_source: Vec<usize> = (0..corpus.sources.len())
@@ -48,9 +79,9 @@ pub(crate) fn held_out(corpus: &Corpus, plan: &Plan, holding: Holding) -> Vec<f3
             if fold >= folds {
                 break;
             }
-            let fit = fit_to_table(corpus, plan, |n| fold_of[n] != fold);
+            let fit = learn(&|n| fold_of[n] != fold);
             let held: Vec<usize> = (0..corpus.texts.len()).filter(|&n| fold_of[n] == fold).collect();
-            let found: Vec<(usize, f32)> = held.into_iter().map(|n| (n, fit.score(corpus, n))).collect();
+            let found: Vec<(usize, f32)> = held.into_iter().map(|n| (n, fit.score(corpus, of, n))).collect();
             let mut scores = results.lock().expect("a thread that panics ends the program");
             for (n, score) in found {
                 scores[n] = score;

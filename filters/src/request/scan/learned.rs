@@ -6,10 +6,14 @@
 //! the weights of the words before it are summed with an exponential decay, at three lengths ([`DECAYS`]), and the
 //! largest sum decides. The trainer (`examples/train`) learns through the same maximum.
 //!
+//! Most texts are nothing like an attack, and are told by less: where the other layers found nothing, [`screen`] decides whether a text is
+//! read at all. What is not read has a score of 0.
+//!
 //! What always holds: the score depends on the text and the evidence alone, is between 0 and 1, and more evidence
-//! never lowers it. Cost: four look-ups a word in a table of 256 KiB; no allocation.
+//! never lowers it. Cost: four look-ups a word in a table of 256 KiB, or one in 32 KiB where the text is not read; no allocation.
 
 pub mod features;
+pub mod screen;
 pub mod table;
 
 use std::ops::Range;
@@ -17,6 +21,7 @@ use std::ops::Range;
 use wide::f32x4;
 
 use self::features::{KINDS, Token, walk};
+use self::screen::{Bound, Screen};
 use self::table::Table;
 use super::{Category, Finding, Severity, View};
 
@@ -36,11 +41,11 @@ pub const EVIDENCE: usize = KNOWN * 3 + 2;
 const KNOWN: usize = Category::Behaviour as usize + 1;
 
 /// "TGSCAN" and a version: another layout, or other features, get another number.
-const MAGIC: [u8; 8] = *b"TGSCAN\x00\x05";
+const MAGIC: [u8; 8] = *b"TGSCAN\x00\x06";
 
 /// Bytes before the table: magic, checksum, and the numbers of [`Shape`].
 const HEADER: usize = 8 + 8 + 4 * SHAPE;
-const SHAPE: usize = 2 * SCALES + 3 + 3 + EVIDENCE;
+const SHAPE: usize = 2 * SCALES + 3 + 3 + EVIDENCE + 2 * SCALES + 1;
 
 /// What the other layers found in a text, as a set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,6 +74,12 @@ impl Evidence {
             View::Folded => self.0 |= 1 << (EVIDENCE - 2),
             View::Decoded => self.0 |= 1 << (EVIDENCE - 1),
         }
+    }
+
+    /// Whether they found nothing.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// The number of each kind that is there, below [`EVIDENCE`].
@@ -233,6 +244,7 @@ pub struct Reason {
 pub struct Model {
     table: Table,
     shape: Shape,
+    screen: Screen,
 }
 
 /// Where the largest sum was reached.
@@ -247,18 +259,6 @@ struct Peak {
     tokens: usize,
 }
 
-impl Peak {
-    /// Takes the largest of these sums, if it is a larger one, with the place that `here` tells. In most of a text there is none.
-    #[cold]
-    fn rise(&mut self, sums: [f32; 4], here: Self) {
-        for (scale, sum) in sums.into_iter().enumerate() {
-            if sum > self.sum {
-                *self = Self { sum, scale, ..here };
-            }
-        }
-    }
-}
-
 /// Words that a span shows at most: the two shorter memories, without the tail that hardly counts.
 const SHOWN: usize = 32;
 
@@ -268,8 +268,8 @@ const EXPLAINED: usize = 620;
 impl Model {
     /// A model of these numbers.
     #[must_use]
-    pub fn new(table: Table, shape: Shape) -> Self {
-        Self { table, shape }
+    pub fn new(table: Table, shape: Shape, screen: Screen) -> Self {
+        Self { table, shape, screen }
     }
 
     /// The model that [`Model::bytes`] wrote.
@@ -280,11 +280,15 @@ impl Model {
         if !bytes.starts_with(&MAGIC) {
             return Err(ModelError::Version);
         }
-        let expected = HEADER + 8 * table::BUCKETS;
+        let expected = HEADER + 8 * table::BUCKETS + Screen::BYTES;
         let length = ModelError::Length { expected, found: bytes.len() };
         let (header, rest) = bytes.split_at_checked(16).ok_or(length)?;
-        let (numbers, buckets) = rest.split_at_checked(4 * SHAPE).ok_or(length)?;
+        let (numbers, weights) = rest.split_at_checked(4 * SHAPE).ok_or(length)?;
+        let (buckets, words) = weights.split_at_checked(8 * table::BUCKETS).ok_or(length)?;
         let table = Table::from_bytes(buckets).ok_or(length)?;
+        if words.len() != Screen::BYTES {
+            return Err(length);
+        }
         if header[8..] != checksum(rest).to_le_bytes() {
             return Err(ModelError::Checksum);
         }
@@ -298,15 +302,26 @@ impl Model {
             thresholds: Thresholds { flag: next(), block: next(), strict: next() },
             evidence: std::array::from_fn(|_| next()),
         };
-        let sound = shape.numbers().all(f32::is_finite) && shape.evidence.iter().all(|&weight| weight >= 0.0);
-        if sound { Ok(Self { table, shape }) } else { Err(ModelError::Number) }
+        let bound = Bound {
+            gain: std::array::from_fn(|_| next()),
+            bias: std::array::from_fn(|_| next()),
+            least: next(),
+        };
+        let is_finite = shape.numbers().chain(bound.numbers()).all(f32::is_finite);
+        if is_finite && shape.evidence.iter().all(|&weight| weight >= 0.0) {
+            Ok(Self { table, shape, screen: Screen::from_bytes(words, bound) })
+        } else {
+            Err(ModelError::Number)
+        }
     }
 
     /// The model as bytes, the same on every machine.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
-        let mut rest: Vec<u8> = self.shape.numbers().flat_map(f32::to_le_bytes).collect();
+        let numbers = self.shape.numbers().chain(self.screen.bound().numbers());
+        let mut rest: Vec<u8> = numbers.flat_map(f32::to_le_bytes).collect();
         rest.extend(self.table.bytes());
+        rest.extend(self.screen.bytes());
         let mut bytes = MAGIC.to_vec();
         bytes.extend(checksum(&rest).to_le_bytes());
         bytes.extend(rest);
@@ -322,7 +337,7 @@ impl Model {
     /// What the wording of `text` and the evidence beside it say. The text is the normalised view.
     ///
     /// # Cost
-    /// One pass; no allocation.
+    /// One pass, or two; no allocation.
     #[must_use]
     pub fn score(&self, text: &str, evidence: Evidence) -> Learned {
         self.score_within(text, evidence, 0)
@@ -331,6 +346,11 @@ impl Model {
     /// The same for a part of a text of so many words, if it has fewer itself.
     #[must_use]
     pub fn score_within(&self, text: &str, evidence: Evidence, tokens: usize) -> Learned {
+        if evidence.is_empty()
+            && let Some(words) = self.screen.shuts_out(text)
+        {
+            return Learned { score: 0.0, span: 0..0, tokens: words.max(tokens) };
+        }
         let mut peak = self.peak(text);
         peak.tokens = peak.tokens.max(tokens);
         let score = self.probability(&peak, evidence);
@@ -389,7 +409,11 @@ impl Model {
                 return;
             }
             let start = if count < SHOWN { starts[0] } else { starts[count % SHOWN] };
-            peak.rise(all.to_array(), Peak { token: count - 1, start, end: token.end, ..peak });
+            for (scale, sum) in all.to_array().into_iter().enumerate() {
+                if sum > peak.sum {
+                    peak = Peak { sum, scale, token: count - 1, start, end: token.end, tokens: 0 };
+                }
+            }
         });
         if count == 0 {
             peak.sum = bias.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -179,8 +179,7 @@ impl Row {
     }
 }
 
-/// The token at `at` that begins in ASCII and is no run of letters in one block. Few are, and the loop is left to the others.
-#[inline(never)]
+/// The token at `at` that begins in ASCII and is no run of letters in one block.
 fn other(bytes: &[u8], at: usize) -> Piece {
     let run = |is: fn(&u8) -> bool| bytes[at..].iter().take_while(|byte| is(byte)).count();
     let digits = run(u8::is_ascii_digit);
@@ -220,7 +219,6 @@ fn word(bytes: &[u8], at: usize, length: usize) -> Piece {
 }
 
 /// The same for a word with letters outside ASCII.
-#[inline(never)]
 fn wide_word(bytes: &[u8], at: usize) -> Piece {
     let (mut hash, mut stem, mut end) = (MIX, MIX, at);
     while let Some(&byte) = bytes.get(end) {
@@ -244,23 +242,17 @@ fn wide_word(bytes: &[u8], at: usize) -> Piece {
 
 /// The first `count` of the letters at `at`, eight at most, in lower case.
 #[inline]
-fn letters(bytes: &[u8], at: usize, count: usize) -> u64 {
+pub(super) fn letters(bytes: &[u8], at: usize, count: usize) -> u64 {
     const LOWER: u64 = 0x2020_2020_2020_2020;
     let eight = match bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()) {
         Some(eight) => u64::from_le_bytes(eight),
-        None => last_letters(bytes, at),
+        None => bytes[at..].iter().rev().fold(0, |eight, &byte| eight << 8 | u64::from(byte)),
     };
     (eight | LOWER) & (u64::MAX >> (64 - 8 * count.clamp(1, 8)))
 }
 
-/// The fewer than eight bytes from `at` to the end of the text.
-#[cold]
-fn last_letters(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..].iter().rev().fold(0, |eight, &byte| eight << 8 | u64::from(byte))
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+pub(super) enum Class {
     /// Part of a word.
     Letter,
     /// A token by itself.
@@ -271,7 +263,7 @@ enum Class {
 
 /// What the character outside ASCII at `at` is, and how many bytes it has.
 #[inline]
-fn class(bytes: &[u8], at: usize) -> (Class, usize) {
+pub(super) fn class(bytes: &[u8], at: usize) -> (Class, usize) {
     let second = bytes.get(at + 1).copied().unwrap_or(0);
     let (class, length) = CLASSES[usize::from(bytes[at] & 63) << 6 | usize::from(second & 63)];
     (class, usize::from(length))
@@ -309,7 +301,7 @@ const fn class_of(first: u8, second: u8) -> (Class, u8) {
 
 /// Every bit of the value reaches the upper half, from where hashes are taken.
 #[inline]
-fn mix(value: u64) -> u64 {
+pub(super) fn mix(value: u64) -> u64 {
     (value ^ value >> 32).wrapping_mul(MIX)
 }
 
