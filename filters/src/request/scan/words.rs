@@ -39,8 +39,6 @@ struct Tables {
     stems: Table<LITERALS>,
     /// Lengths below [`KEY`] of literals that longer words may begin with: those are looked up by them as well.
     short: Vec<u32>,
-    /// Whether a longer word may begin with one of those, by its first three letters.
-    short_begins: Box<[u64; SHORT_WORDS]>,
 }
 
 /// A word of a text.
@@ -81,9 +79,6 @@ const MOST_WORDS: usize = 33;
 /// Letters of a word are not counted any further.
 const MANY_LETTERS: u32 = 255;
 
-/// One bit for each beginning of three letters, of which five bits each are looked at.
-const SHORT_WORDS: usize = (1 << 15) / 64;
-
 /// Bytes of a stem that are hashed.
 const KEY: u32 = 4;
 
@@ -121,7 +116,6 @@ impl Tables {
         let mut stems = Vec::new();
         let mut short = Vec::new();
         let mut longer = Vec::new();
-        let mut short_begins = Box::new([0; SHORT_WORDS]);
         for ((literal, bytes), open) in literals {
             let letters = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
             let number = |length: usize| u16::try_from(length).map_err(|error| error.to_string());
@@ -139,18 +133,9 @@ impl Tables {
                     short.push(key);
                 }
                 longer.extend(longer_than(head & first(key as usize), key));
-                let begins = beginning(head & first(key as usize));
-                // Those with this letter and another one after it, and whatever stands after that.
-                for more in (1..1_u32 << (5 * (3 - key))).filter(|more| more % 32 != 0) {
-                    let place = begins | (more as usize) << (5 * key);
-                    short_begins[place / 64] |= 1 << (place % 64);
-                }
-                if key == 3 {
-                    short_begins[begins / 64] |= 1 << (begins % 64);
-                }
             }
         }
-        Ok(Self { whole: Table::new(whole, [])?, stems: Table::new(stems, longer)?, short, short_begins })
+        Ok(Self { whole: Table::new(whole, [])?, stems: Table::new(stems, longer)?, short })
     }
 
     /// What may be known of a word: [`WHOLE`] and [`STEM`].
@@ -159,13 +144,6 @@ impl Tables {
         let whole = u8::from(self.whole.may_have(whole_key(word.head, word.letters)));
         let stem = u8::from(self.stems.may_have(stem_key(word.own())));
         whole * WHOLE + stem * STEM
-    }
-
-    /// Whether a word may begin with a stem of fewer than [`KEY`] letters that goes on.
-    #[inline]
-    fn begins_short(&self, word: Word) -> bool {
-        let begins = beginning(word.own());
-        self.short_begins[begins / 64] >> (begins % 64) & 1 != 0
     }
 
     /// Looks up one word of which that much is known: `row` gets what may be there, and for how many letters.
@@ -177,8 +155,6 @@ impl Tables {
         }
         if known & STEM != 0 {
             row(self.stems.of(stem_key(word.own())), letters.min(KEY));
-        }
-        if known & STEM != 0 && self.begins_short(word) {
             for key in self.short.iter().copied().filter(|key| letters > *key) {
                 let stem = stem_key(head & first(key as usize));
                 if self.stems.may_have(stem) {
@@ -380,12 +356,6 @@ fn longer_than(letters: u64, count: u32) -> Vec<u64> {
         all.extend(&last);
     }
     all
-}
-
-/// The first few of a word's own letters, up to three, five bits of each: enough to tell those of a word in lower case.
-#[inline]
-fn beginning(own: u64) -> usize {
-    (own & 31 | own >> 3 & 31 << 5 | own >> 6 & 31 << 10) as usize
 }
 
 /// One bit for each of the 64 bytes from `at` on: whether it is an ASCII letter or digit.

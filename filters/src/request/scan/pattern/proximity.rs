@@ -60,7 +60,7 @@ pub(crate) struct Proximity {
     first_rule: Vec<u32>,
     /// How far before an atom that is still to come its chain, and what forbids that, can reach.
     reach: u32,
-    /// How much later than where it ends an atom may be noted.
+    /// How far behind an atom all has to be known to judge it: what is noted later than where it ends, and what takes it away.
     disorder: u32,
 }
 
@@ -120,7 +120,7 @@ impl Proximity {
             }
         }
         made.first_rule.push(made.rules.len() as u32);
-        made.disorder = u32::try_from(disorder).unwrap_or(u32::MAX / 2);
+        made.disorder = u32::try_from(disorder).unwrap_or(u32::MAX / 2) + LONGEST_EXCEPT;
         made.reach += made.disorder;
         made
     }
@@ -254,7 +254,8 @@ impl Compiled {
             // Of what could forbid a chain that begins just after what is forgotten, some is forgotten too.
             let known = if found.kept_from == 0 { 0 } else { found.kept_from + gap };
             let chains = Chains::new(self, language, gap, known.max(first.saturating_sub(reach)));
-            if let Some(chain) = chains.first(&found.events[from..found.next.len()], until, &found.colours) {
+            let known = found.next.len() - from;
+            if let Some(chain) = chains.first(&found.events[from..], known, until, &found.colours) {
                 return Some(chain);
             }
         }
@@ -294,13 +295,14 @@ impl Chains {
         }
     }
 
-    fn first(mut self, events: &[Event], until: u32, all_colours: &[u8]) -> Option<(u32, u32)> {
+    /// The first chain of the first `known` of these atoms. Those behind them may take some away.
+    fn first(mut self, events: &[Event], known: usize, until: u32, all_colours: &[u8]) -> Option<(u32, u32)> {
         let language = self.language;
         let mut at = 0;
-        while let Some(first) = events.get(at)
+        while let Some(first) = events[..known].get(at)
             && first.end <= until
         {
-            let ties = events[at..].iter().take_while(|event| event.end == first.end).count();
+            let ties = events[at..known].iter().take_while(|event| event.end == first.end).count();
             let group = &events[at..at + ties];
             at += ties;
             let mine = |event: &&Event| !event.languages.and(language).is_empty();

@@ -201,6 +201,26 @@ fn a_rule_fires_on_a_chain() {
     assert_eq!(fires(&chinese, "红色一二三四五六七八九绿色").len(), 0);
 }
 
+/// A text with more atoms than are kept is judged in parts, the ends of which fall anywhere.
+#[test]
+fn what_takes_an_atom_away_does_so_at_the_end_of_a_part() {
+    let packs = packs(
+        "  r: {en: [red]}\n  g: {en: [green]}\n  n: {en: [\"red or green or anything else\"]}\n",
+        &rule("r", "all: [r, g], except: [n], gap: 10"),
+    );
+    let patterns = Patterns::compile(&packs, Engine::default(), lower).expect("the packs compile");
+    let subject = Subject::new(View::Normalised, Role::User);
+    let (mut scratch, mut hits) = (patterns.scratch(), Vec::new());
+    let sentence = "red or green or anything else. ";
+    for pad in 0..sentence.len() {
+        let text = format!("{}{}", ".".repeat(pad), sentence.repeat(12_000));
+        patterns.scan(&text, subject, &mut scratch, &mut hits);
+        assert_eq!(hits, [], "behind {pad}");
+        patterns.scan(&format!("{text}red green"), subject, &mut scratch, &mut hits);
+        assert_eq!(hits.drain(..).count(), 1, "behind {pad}");
+    }
+}
+
 #[test]
 fn a_rule_reads_its_views_and_roles_only() {
     let condition = "all: [r], views: [raw, folded], roles: [tool]";
