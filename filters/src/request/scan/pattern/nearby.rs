@@ -23,6 +23,8 @@ pub(super) struct Spot {
     pub(super) concept: u16,
     /// Where one of this concept is among the bytes that are searched as well.
     pub(super) other: Option<u16>,
+    /// The languages whose atoms count: a pattern in Korean is not looked for at the English words of a concept.
+    pub(super) languages: Languages,
     /// Bytes before and after an atom that are searched; `None` where the pattern begins with the atom.
     pub(super) around: Option<(usize, usize)>,
     /// Whether these are anchors: where there is none, there is no match.
@@ -120,7 +122,8 @@ pub(super) fn near(rule: &LinkedRule) -> Option<Spot> {
         Reach::Around(gap) => Some(((gap * widest) as usize, (gap * widest) as usize)),
         Reach::From => None,
     };
-    Some(Spot { concept: *concept, other: None, around, is_anchored: false, is_plain: false })
+    let (concept, languages) = (*concept, rule.languages);
+    Some(Spot { concept, other: None, languages, around, is_anchored: false, is_plain: false })
 }
 
 impl Nearby {
@@ -200,6 +203,7 @@ impl Nearby {
                     continue;
                 }
                 let first = windows.len();
+                let here = here.iter().filter(|place| !place.languages.and(spot.languages).is_empty());
                 match spot.around {
                     Some(around) => {
                         let others = spot.other.map(|concept| of_concept(places, concept));
@@ -207,8 +211,8 @@ impl Nearby {
                         work += windows[first..].iter().map(Range::len).sum::<usize>();
                     }
                     None => {
-                        windows.extend(here.iter().map(|place| place.start as usize..text.len()));
-                        work += (here.len() * FOLLOWED).min(text.len());
+                        windows.extend(here.map(|place| place.start as usize..text.len()));
+                        work += ((windows.len() - first) * FOLLOWED).min(text.len());
                     }
                 }
                 if windows.len() > first {
@@ -268,9 +272,9 @@ fn of_concept(places: &[Event], concept: u16) -> &[Event] {
 
 /// The bytes around each of `here`, and those that touch together, of a text of that length; where `others` are given, only
 /// what has one of them.
-fn add_windows(
+fn add_windows<'e>(
     windows: &mut Vec<Range<usize>>,
-    here: &[Event],
+    here: impl Iterator<Item = &'e Event>,
     (before, after): (usize, usize),
     others: Option<&[Event]>,
     length: usize,

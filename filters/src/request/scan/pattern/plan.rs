@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use regex_syntax::hir::Hir;
 
 use super::super::matcher::{MAX_LITERAL, Matcher, Unfit, Wanted, only};
-use super::super::pack::{LinkedAtom, LinkedRule, PackFault, Packs, Trigger};
+use super::super::pack::{Languages, LinkedAtom, LinkedRule, PackFault, Packs, Trigger};
 use super::super::reference::Starts;
 use super::anchors::Anchors;
 use super::frequency::Frequency;
@@ -77,7 +77,7 @@ impl Sorted {
         let other = self.add(rule, found.others);
         let around = Some((found.before, found.after));
         let is_plain = matches!(kind, Kind::AnchoredInPlain);
-        (kind, Some(Spot { concept, other, around, is_anchored: true, is_plain }))
+        (kind, Some(Spot { concept, other, languages: Languages::ANY, around, is_anchored: true, is_plain }))
     }
 
     /// A concept of these words; `None` if there are none, or too many concepts.

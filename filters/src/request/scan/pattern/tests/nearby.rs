@@ -74,6 +74,28 @@ fn states_are_emptied_when_there_are_too_many() {
 }
 
 #[test]
+fn a_pattern_is_found_at_atoms_of_its_own_languages() {
+    let concepts = "  machine: {en: [robot], fr: [machine], any: [ai]}\n  never: {en: [ignore]}";
+    let found = |condition: &str, text: &str| {
+        let rules = rule("r", condition) + &rule("other", "all: [never, machine]");
+        engines().into_iter().all(|engine| !whole(&packs(concepts, &rules), engine, text).is_empty())
+    };
+    for place in ["near: machine, gap: 20, pattern: 'dear [a-z]+'", "begin: machine, pattern: '[a-z]+, dear'"]
+    {
+        for (languages, word, expected) in [
+            ("", "robot", true),
+            ("languages: [en], ", "robot", true),
+            ("languages: [fr], ", "robot", false),
+            ("languages: [fr], ", "machine", true),
+            ("languages: [fr], ", "ai", true),
+        ] {
+            let text = format!("{word}, dear {word}");
+            assert_eq!(found(&format!("{languages}{place}"), &text), expected, "{languages}{place}: {text}");
+        }
+    }
+}
+
+#[test]
 fn a_gap_is_as_wide_as_the_letters_of_the_pattern() {
     let concepts = "  machine: {any: [robot]}\n  never: {en: [ignore]}";
     let found = |pattern: &str, apart: usize| {
