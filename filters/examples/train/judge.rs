@@ -86,7 +86,9 @@ impl Calibration {
         let of_own = OWN_LOST * own.len() as f64;
         let bounds =
             [marks, refusals, (own, of_own)].map(|(needed, lost)| needed.get(lost as usize).copied());
-        Self { least: bounds.into_iter().flatten().fold(f32::INFINITY, f32::min), ..self }
+        // Where there is nothing to lose there is nothing to judge by: then every text is read.
+        let least = bounds.into_iter().flatten().reduce(f32::min).unwrap_or(f32::MIN);
+        Self { least, ..self }
     }
 
     /// Whether a text is read, of which the screen says so much.
