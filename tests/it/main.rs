@@ -48,3 +48,4 @@ mod tls;
 mod tokens;
 mod upgrade;
 mod upstream_tls;
+mod wording;
